@@ -1,0 +1,129 @@
+//! The contract between webhook, CNI plugin, init container and control plane, written once: annotation and label keys,
+//! ports, user ids, paths and names, as consul-k8s uses them.
+
+/// Prefix of every annotation and label key below.
+pub const PREFIX: &str = "consul.hashicorp.com/";
+
+macro_rules! keys {
+    ($($(#[$doc:meta])* $name:ident = $key:literal;)*) => {
+        $($(#[$doc])* pub const $name: &str = concat!("consul.hashicorp.com/", $key);)*
+    };
+}
+
+keys! {
+    /// Pod annotation, boolean: inject this Pod, or do not.
+    CONNECT_INJECT = "connect-inject";
+    /// Pod annotation and label written by the webhook: `injected`.
+    CONNECT_INJECT_STATUS = "connect-inject-status";
+    /// Pod label written by the webhook; the endpoints controller registers only Pods that carry it.
+    CONNECT_INJECT_MANAGED_BY = "connect-inject-managed-by";
+    /// Pod annotation: containers that get the shared volume mounted, comma separated.
+    CONNECT_INJECT_MOUNT_VOLUME = "connect-inject-mount-volume";
+    /// Pod annotation: the Consul service name, when it differs from the Kubernetes Service's.
+    CONNECT_SERVICE = "connect-service";
+    /// Pod annotation: name of the one Kubernetes Service that registers this Pod.
+    KUBERNETES_SERVICE = "kubernetes-service";
+    /// Pod annotation: the application's ports, names or numbers, comma separated.
+    CONNECT_SERVICE_PORT = "connect-service-port";
+    /// Pod annotation: which of the ports is the default one.
+    CONNECT_SERVICE_DEFAULT_PORT = "connect-service-default-port";
+    /// Pod annotation: explicit upstreams.
+    CONNECT_SERVICE_UPSTREAMS = "connect-service-upstreams";
+    /// Pod annotation: probe the sidecar by its own `/ready` instead of a TCP dial of its inbound port.
+    USE_PROXY_HEALTH_CHECK = "use-proxy-health-check";
+    /// Pod annotation: further arguments for Envoy.
+    ENVOY_EXTRA_ARGS = "envoy-extra-args";
+    /// Pod annotation: Envoy's worker threads.
+    ENVOY_PROXY_CONCURRENCY = "consul-envoy-proxy-concurrency";
+    /// Pod annotation written by the webhook: the Pod as it was received.
+    ORIGINAL_POD = "original-pod";
+    /// Pod annotation written by the webhook: its version.
+    CONNECT_K8S_VERSION = "connect-k8s-version";
+    /// Pod annotation written by the webhook: its version, newer name.
+    CONSUL_K8S_VERSION = "consul-k8s-version";
+    /// Pod annotation and Namespace label, boolean: transparent proxy on or off.
+    TRANSPARENT_PROXY = "transparent-proxy";
+    /// Pod annotation and Namespace label, boolean: Consul DNS on or off.
+    CONSUL_DNS = "consul-dns";
+    /// Pod annotation: `enabled` (webhook), `waiting` and `complete` (CNI).
+    TRANSPARENT_PROXY_STATUS = "transparent-proxy-status";
+    /// Pod annotation, boolean: send HTTP probes through the proxy.
+    OVERWRITE_PROBES = "transparent-proxy-overwrite-probes";
+    /// Pod annotation: inbound ports that are not redirected.
+    EXCLUDE_INBOUND_PORTS = "transparent-proxy-exclude-inbound-ports";
+    /// Pod annotation: outbound ports that are not redirected.
+    EXCLUDE_OUTBOUND_PORTS = "transparent-proxy-exclude-outbound-ports";
+    /// Pod annotation: destination blocks that are not redirected.
+    EXCLUDE_OUTBOUND_CIDRS = "transparent-proxy-exclude-outbound-cidrs";
+    /// Pod annotation: user ids whose traffic is not redirected.
+    EXCLUDE_UIDS = "transparent-proxy-exclude-uids";
+    /// Pod annotation written by the webhook in CNI mode: the configuration of the rules, as JSON.
+    REDIRECT_TRAFFIC_CONFIG = "redirect-traffic-config";
+    /// Pod annotation written by the webhook: whether both address families are redirected.
+    DUAL_STACK = "dual-stack";
+    /// Pod annotation, boolean: expose merged metrics.
+    ENABLE_METRICS = "enable-metrics";
+    /// Service label, boolean: do not register the Pods this Service selects.
+    SERVICE_IGNORE = "service-ignore";
+}
+
+/// Value of [`CONNECT_INJECT_STATUS`].
+pub const INJECTED: &str = "injected";
+/// Value of [`TRANSPARENT_PROXY_STATUS`] that the webhook writes.
+pub const ENABLED: &str = "enabled";
+/// Value of [`CONNECT_INJECT_MANAGED_BY`].
+pub const MANAGED_BY: &str = "consul-k8s-endpoints-controller";
+/// Environment variable of the init container that carries the configuration of the rules.
+pub const REDIRECT_TRAFFIC_CONFIG_ENV: &str = "CONSUL_REDIRECT_TRAFFIC_CONFIG";
+
+/// User and group id of the sidecar.
+pub const PROXY_UID: u32 = 5995;
+/// User and group id of the init container where a CNI plugin redirects.
+pub const INIT_UID: u32 = 5996;
+/// Envoy's inbound ("public") listener.
+pub const INBOUND_PORT: u16 = 20000;
+/// Envoy's outbound listener, on the loopback.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Envoy's own readiness listener.
+pub const PROXY_HEALTH_PORT: u16 = 21000;
+/// First listener of overwritten liveness probes; the container's index is added.
+pub const LIVENESS_PORT_BASE: u16 = 20300;
+/// First listener of overwritten readiness probes; the container's index is added.
+pub const READINESS_PORT_BASE: u16 = 20400;
+/// First listener of overwritten startup probes; the container's index is added.
+pub const STARTUP_PORT_BASE: u16 = 20500;
+/// The sidecar's lifecycle server.
+pub const GRACEFUL_PORT: u16 = 20600;
+/// Prometheus scrape listener.
+pub const PROMETHEUS_SCRAPE_PORT: u16 = 20200;
+/// Merged metrics listener.
+pub const MERGED_METRICS_PORT: u16 = 20100;
+/// Envoy's admin listener, on the loopback.
+pub const ENVOY_ADMIN_PORT: u16 = 19000;
+/// The sidecar's DNS proxy, on the loopback.
+pub const CONSUL_DNS_PORT: u16 = 8600;
+
+/// Name of the volume the injected containers share.
+pub const DATA_VOLUME: &str = "consul-connect-inject-data";
+/// Where [`DATA_VOLUME`] is mounted.
+pub const DATA_DIR: &str = "/consul/connect-inject";
+/// File in [`DATA_DIR`] that carries the proxy's service id.
+pub const PROXY_ID_FILE: &str = "proxyid";
+/// Name of the injected init container.
+pub const INIT_CONTAINER: &str = "consul-connect-inject-init";
+/// Name of the injected sidecar.
+pub const SIDECAR_CONTAINER: &str = "consul-dataplane";
+
+/// The chains in table `nat`, as Consul names them.
+pub mod chain {
+    /// Decides about inbound connections.
+    pub const INBOUND: &str = "CONSUL_PROXY_INBOUND";
+    /// Redirects inbound connections to the inbound listener.
+    pub const IN_REDIRECT: &str = "CONSUL_PROXY_IN_REDIRECT";
+    /// Decides about outbound connections.
+    pub const OUTPUT: &str = "CONSUL_PROXY_OUTPUT";
+    /// Redirects outbound connections to the outbound listener.
+    pub const REDIRECT: &str = "CONSUL_PROXY_REDIRECT";
+    /// Sends DNS queries to the sidecar.
+    pub const DNS: &str = "CONSUL_DNS_REDIRECT";
+}

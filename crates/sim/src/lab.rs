@@ -1,0 +1,4 @@
+//! placeholder
+
+/// A running cluster.
+pub struct Lab;

@@ -1,0 +1,38 @@
+Feature: The init container sets redirection up before the application runs
+  Background:
+    Given a mesh
+    And redirection by the init container
+
+  @IC-01 @documented @sim @kind
+  Scenario: By default an init container with NET_ADMIN installs the rules
+    Given the workload "static-client"
+    Then the pod of "static-client" shows:
+      | containers adding NET_ADMIN | consul-connect-inject-init |
+      | init container user         | 0                          |
+      | privileged containers       | none                       |
+    And the redirect rules of "static-client" are in place
+
+  @IC-02 @documented @sim @kind
+  Scenario: The very first packet of the application is already redirected
+    Given the workload "eager" with:
+      | command | dial external(web):80 before anything else |
+    Then the capture of "eager" shows:
+      | interface | direction | to               | content   | count |
+      | eth0      | out       | external(web):80 | unproxied | 0     |
+      | lo        | any       | 15001            | any       | >0    |
+
+  @IC-05 @beyond @sim
+  Scenario: Redirection is complete or the pod does not start
+    Given a mesh with:
+      | failing rule | 7 |
+    When the workload "static-client" is submitted
+    Then "static-client" stays unready
+    And nothing left "static-client" for "external(web)"
+    And the redirect rules of "static-client" are complete or absent
+
+  @IC-06 @peer @sim @kind
+  Scenario: Running the init container again changes nothing
+    Given the workload "static-client"
+    When the init container of "static-client" is restarted
+    Then the redirect rules of "static-client" are free of duplicates
+    And the redirect rules of "static-client" are in place

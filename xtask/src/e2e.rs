@@ -1,0 +1,40 @@
+//! Sets up, builds and becomes the feature runner.
+
+use std::os::unix::process::CommandExt;
+
+use crate::run::{bin_dir, cargo, check, command, target_dir};
+use crate::{Stop, envoy, packages, report};
+
+/// Crates whose programs a run starts.
+const CRATES: &[&str] = &["bdd", "sim", "mesh", "webhook", "init", "workload"];
+
+/// Runs the features; `arguments` go to the runner as they are.
+pub(crate) fn run(arguments: Vec<String>) -> Result<(), Stop> {
+    packages::install()?;
+    let envoy = envoy::locate()?;
+    report::step("building");
+    let mut build = cargo();
+    build.args(["build", "--bins", "--quiet"]);
+    for name in CRATES {
+        build.args(["--package", name]);
+    }
+    check(&mut build)?;
+    let mut runner = command(bin_dir().join("pellucid-e2e"));
+    runner.arg("--bin-dir").arg(bin_dir()).arg("--envoy").arg(envoy);
+    if !arguments.iter().any(|word| word == "--out" || word.starts_with("--out=")) {
+        runner.arg("--out").arg(target_dir().join("e2e").join(run_id()));
+    }
+    // Paths of features are the caller's, not the root's.
+    if let Ok(here) = std::env::current_dir() {
+        runner.current_dir(here);
+    }
+    runner.arg("--root").arg(crate::run::root());
+    // Becomes the runner, so that whoever kills this process kills the runner and with it the whole lab.
+    Err(Stop::could_not_run(format!("start the runner: {}", runner.args(arguments).exec())))
+}
+
+/// Unique among runs on one machine: seconds since the epoch and our process id.
+fn run_id() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{}", now.as_secs(), std::process::id())
+}

@@ -1,0 +1,14 @@
+//! rustfmt, clippy with warnings denied, and what dependencies are allowed.
+
+use crate::run::{cargo, check};
+use crate::{Stop, deny, packages, report};
+
+/// Runs all of them; the first that fails ends it.
+pub(crate) fn run() -> Result<(), Stop> {
+    packages::install()?;
+    report::step("rustfmt");
+    check(cargo().args(["fmt", "--all", "--check"]))?;
+    report::step("clippy");
+    check(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
+    deny::run()
+}

@@ -1,0 +1,34 @@
+//! Unit, documentation and kernel tests.
+
+use crate::run::{bin_dir, cargo, check};
+use crate::{Stop, envoy, packages, report};
+
+/// Test targets that make network namespaces: `test = false` in their crates, run here inside the sandbox.
+const KERNEL: &[&str] = &["net", "kubelet", "lab", "host"];
+
+/// Sets up and runs everything.
+pub(crate) fn run() -> Result<(), Stop> {
+    packages::install()?;
+    let envoy = envoy::locate()?;
+    report::step("building");
+    check(cargo().args(["build", "--workspace", "--bins", "--quiet"]))?;
+    report::step("unit and documentation tests");
+    check(cargo().args(["test", "--workspace", "--quiet"]).env("PELLUCID_ENVOY", &envoy))?;
+    report::step("kernel tests, in the sandbox");
+    let mut kernel = cargo();
+    kernel.args(["test", "--workspace", "--quiet"]);
+    for name in KERNEL {
+        kernel.args(["--test", name]);
+    }
+    let runner = format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_"));
+    check(kernel.env("PELLUCID_ENVOY", &envoy).env("PELLUCID_BIN_DIR", bin_dir()).env(runner, bin_dir().join("sandbox")))
+}
+
+/// The triple that cargo builds for by default.
+fn host_triple() -> Result<String, Stop> {
+    let text = crate::run::output(crate::run::command("rustc").arg("-vV")).map_err(Stop::could_not_run)?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .map(str::to_owned)
+        .ok_or_else(|| Stop::could_not_run("rustc -vV names no host"))
+}
