@@ -1,0 +1,56 @@
+//! The annotations and labels that the webhook writes for the control plane, the CNI plugin and people.
+
+use crate::intent::Intent;
+use crate::{Settings, original};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use redirect::contract::{
+    CONNECT_INJECT_MANAGED_BY, CONNECT_INJECT_STATUS, CONNECT_K8S_VERSION, CONNECT_SERVICE_PORT, CONSUL_K8S_VERSION,
+    DUAL_STACK, ENABLED, INJECTED, MANAGED_BY, ORIGINAL_POD, REDIRECT_TRAFFIC_CONFIG, TRANSPARENT_PROXY_STATUS,
+};
+
+/// Version of this webhook, as the annotations show it.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Writes them into `pod`, of which `received` is the state before any change.
+pub(crate) fn write(pod: &mut Pod, received: &Pod, intent: &Intent, settings: &Settings) {
+    let service_port = received.spec.as_ref().and_then(|spec| spec.containers.first()).and_then(default_ports);
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    if let Some(ports) = service_port {
+        annotations.entry(CONNECT_SERVICE_PORT.to_owned()).or_insert(ports);
+    }
+    // What the webhook alone may say is taken away where it has nothing to say: written by hand it would be a lie.
+    let status = intent.redirection.as_ref().map(|_| ENABLED.to_owned());
+    let config = intent.redirection.as_ref().filter(|_| settings.cni).map(redirect::Config::to_json);
+    for (key, value) in [
+        (ORIGINAL_POD, Some(original::json(received))),
+        (CONNECT_K8S_VERSION, Some(VERSION.to_owned())),
+        (CONSUL_K8S_VERSION, Some(VERSION.to_owned())),
+        (CONNECT_INJECT_STATUS, Some(INJECTED.to_owned())),
+        (DUAL_STACK, Some(settings.dual_stack.to_string())),
+        (TRANSPARENT_PROXY_STATUS, status),
+        (REDIRECT_TRAFFIC_CONFIG, config),
+    ] {
+        match value {
+            Some(value) => annotations.insert(key.to_owned(), value),
+            None => annotations.remove(key),
+        };
+    }
+    if intent.metrics.enabled {
+        annotations.insert("prometheus.io/scrape".to_owned(), "true".to_owned());
+        annotations.insert("prometheus.io/port".to_owned(), intent.metrics.scrape_port.to_string());
+        annotations.insert("prometheus.io/path".to_owned(), intent.metrics.scrape_path.clone());
+    }
+    let labels = pod.metadata.labels.get_or_insert_default();
+    labels.insert(CONNECT_INJECT_STATUS.to_owned(), INJECTED.to_owned());
+    labels.insert(CONNECT_INJECT_MANAGED_BY.to_owned(), MANAGED_BY.to_owned());
+}
+
+/// The first container's ports, by name where they have one.
+fn default_ports(container: &Container) -> Option<String> {
+    let ports = container.ports.as_ref().filter(|ports| !ports.is_empty())?;
+    let names = ports.iter().map(|port| match &port.name {
+        Some(name) if !name.is_empty() => name.clone(),
+        _ => port.container_port.to_string(),
+    });
+    Some(names.collect::<Vec<_>>().join(","))
+}

@@ -1,0 +1,281 @@
+//! The table of flags.
+
+use super::Kind::{self, Switch, UnsupportedSwitch, UnsupportedValue, Unused, Value};
+use super::{Flag, assign};
+
+/// Flags that must be given.
+pub(super) const REQUIRED: [&str; 4] =
+    ["consul-k8s-image", "consul-dataplane-image", "release-namespace", "tls-cert-dir"];
+
+const SERVER: &str = "Server";
+const INJECTION: &str = "Which Pods";
+const PROXY: &str = "Transparent proxy";
+const CONTAINERS: &str = "Injected containers";
+const LIFECYCLE: &str = "Life cycle of the sidecar";
+const METRICS: &str = "Metrics";
+const RESOURCES: &str = "Resources";
+const ELSEWHERE: &str = "Of consul-k8s, not supported yet or without meaning here";
+
+const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
+const POLICIES: [&str; 4] = ["", "Always", "IfNotPresent", "Never"];
+
+const fn flag(group: &'static str, name: &'static str, help: &'static str, kind: Kind) -> Flag {
+    Flag { name, group, help, kind }
+}
+
+/// Every flag, by group.
+pub(super) static FLAGS: &[Flag] = &[
+    flag(SERVER, "listen", "address and port for reviews, :8080", Value(|o, v| assign::filled(&mut o.listen, v))),
+    flag(
+        SERVER,
+        "health-listen",
+        "address and port for health, :9445",
+        Value(|o, v| assign::filled(&mut o.health_listen, v)),
+    ),
+    flag(
+        SERVER,
+        "tls-cert-dir",
+        "directory of tls.crt and tls.key",
+        Value(|o, v| {
+            o.tls_cert_dir = v.into();
+            if v.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) }
+        }),
+    ),
+    flag(
+        SERVER,
+        "log-level",
+        "trace, debug, info, warn or error; also of the injected containers",
+        Value(|o, v| assign::one_of(&mut o.settings.log_level, &v.to_ascii_lowercase(), &LEVELS)),
+    ),
+    flag(SERVER, "log-json", "log JSON; also the injected containers", Switch(|o| &mut o.settings.log_json)),
+    flag(
+        INJECTION,
+        "default-inject",
+        "inject Pods without annotation, true",
+        Switch(|o| &mut o.settings.default_inject),
+    ),
+    flag(
+        INJECTION,
+        "allow-k8s-namespace",
+        "namespace to inject, * for all; may be repeated, none without",
+        Value(|o, v| {
+            o.settings.allow_namespaces.insert(v.to_owned());
+            Ok(())
+        }),
+    ),
+    flag(
+        INJECTION,
+        "deny-k8s-namespace",
+        "namespace never to inject, wins over allowed ones; may be repeated",
+        Value(|o, v| {
+            o.settings.deny_namespaces.insert(v.to_owned());
+            Ok(())
+        }),
+    ),
+    flag(
+        PROXY,
+        "default-enable-transparent-proxy",
+        "transparent proxy where Pod and Namespace do not say, true",
+        Switch(|o| &mut o.settings.default_transparent_proxy),
+    ),
+    flag(
+        PROXY,
+        "transparent-proxy-default-overwrite-probes",
+        "send HTTP probes through the sidecar, true",
+        Switch(|o| &mut o.settings.default_overwrite_probes),
+    ),
+    flag(PROXY, "enable-cni", "a CNI plugin redirects, not the init container, false", Switch(|o| &mut o.settings.cni)),
+    flag(
+        PROXY,
+        "enable-consul-dns",
+        "resolve names by Consul where Pod and Namespace do not say, false",
+        Switch(|o| &mut o.settings.consul_dns),
+    ),
+    flag(
+        CONTAINERS,
+        "consul-k8s-image",
+        "image of the init container; must be set",
+        Value(|o, v| assign::filled(&mut o.settings.consul_k8s_image, v)),
+    ),
+    flag(
+        CONTAINERS,
+        "consul-dataplane-image",
+        "image of the sidecar; must be set",
+        Value(|o, v| assign::filled(&mut o.settings.dataplane_image, v)),
+    ),
+    flag(
+        CONTAINERS,
+        "global-image-pull-policy",
+        "pull policy of both images",
+        Value(|o, v| {
+            let mut policy = String::new();
+            assign::one_of(&mut policy, v, &POLICIES)?;
+            o.settings.pull_policy = (!policy.is_empty()).then_some(policy);
+            Ok(())
+        }),
+    ),
+    flag(
+        CONTAINERS,
+        "release-namespace",
+        "namespace of the installation; must be set",
+        Value(|o, v| assign::filled(&mut o.settings.release_namespace, v)),
+    ),
+    flag(
+        CONTAINERS,
+        "default-envoy-proxy-concurrency",
+        "Envoy's worker threads, 2",
+        Value(|o, v| assign::number(&mut o.settings.concurrency, v)),
+    ),
+    flag(
+        CONTAINERS,
+        "envoy-extra-args",
+        "further arguments for Envoy",
+        Value(|o, v| {
+            o.settings.envoy_extra_args = shell_words::split(v).map_err(|error| error.to_string())?;
+            Ok(())
+        }),
+    ),
+    flag(
+        CONTAINERS,
+        "default-sidecar-proxy-startup-failure-seconds",
+        "seconds the sidecar has to start, 0 for no limit",
+        Value(|o, v| assign::number(&mut o.settings.startup_failure_seconds, v)),
+    ),
+    flag(
+        CONTAINERS,
+        "default-sidecar-proxy-liveness-failure-seconds",
+        "seconds without life before a restart, 0 for never",
+        Value(|o, v| assign::number(&mut o.settings.liveness_failure_seconds, v)),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-enable-sidecar-proxy-lifecycle",
+        "the sidecar starts first and ends last, true",
+        Switch(|o| &mut o.settings.lifecycle.enabled),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-enable-sidecar-proxy-lifecycle-shutdown-drain-listeners",
+        "drain inbound listeners on shutdown, true",
+        Switch(|o| &mut o.settings.lifecycle.drain_listeners),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-sidecar-proxy-lifecycle-shutdown-grace-period-seconds",
+        "seconds until Envoy ends, 30",
+        Value(|o, v| assign::number(&mut o.settings.lifecycle.shutdown_grace_seconds, v)),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-sidecar-proxy-lifecycle-startup-grace-period-seconds",
+        "seconds that start-up may take, 0",
+        Value(|o, v| assign::number(&mut o.settings.lifecycle.startup_grace_seconds, v)),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-sidecar-proxy-lifecycle-graceful-port",
+        "port of the lifecycle server, 20600",
+        Value(|o, v| assign::port(&mut o.settings.lifecycle.graceful_port, v)),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-sidecar-proxy-lifecycle-graceful-shutdown-path",
+        "path that starts the shutdown",
+        Value(|o, v| assign::filled(&mut o.settings.lifecycle.shutdown_path, v)),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-sidecar-proxy-lifecycle-graceful-startup-path",
+        "path that answers once Envoy is up",
+        Value(|o, v| assign::filled(&mut o.settings.lifecycle.startup_path, v)),
+    ),
+    flag(
+        METRICS,
+        "default-enable-metrics",
+        "expose the sidecar's metrics, false",
+        Switch(|o| &mut o.settings.metrics.enabled),
+    ),
+    flag(
+        METRICS,
+        "default-enable-metrics-merging",
+        "merge the application's metrics into them, false",
+        Switch(|o| &mut o.settings.metrics.merging),
+    ),
+    flag(
+        METRICS,
+        "default-merged-metrics-port",
+        "port of the merged metrics, 20100",
+        Value(|o, v| assign::port(&mut o.settings.metrics.merged_port, v)),
+    ),
+    flag(
+        METRICS,
+        "default-prometheus-scrape-port",
+        "port where Prometheus scrapes, 20200",
+        Value(|o, v| assign::port(&mut o.settings.metrics.scrape_port, v)),
+    ),
+    flag(
+        METRICS,
+        "default-prometheus-scrape-path",
+        "path that Prometheus scrapes, /metrics",
+        Value(|o, v| assign::filled(&mut o.settings.metrics.scrape_path, v)),
+    ),
+    flag(
+        RESOURCES,
+        "default-sidecar-proxy-cpu-request",
+        "CPU request of the sidecar",
+        Value(|o, v| assign::quantity(&mut o.settings.sidecar_resources.cpu_request, v)),
+    ),
+    flag(
+        RESOURCES,
+        "default-sidecar-proxy-cpu-limit",
+        "CPU limit of the sidecar",
+        Value(|o, v| assign::quantity(&mut o.settings.sidecar_resources.cpu_limit, v)),
+    ),
+    flag(
+        RESOURCES,
+        "default-sidecar-proxy-memory-request",
+        "memory request of the sidecar",
+        Value(|o, v| assign::quantity(&mut o.settings.sidecar_resources.memory_request, v)),
+    ),
+    flag(
+        RESOURCES,
+        "default-sidecar-proxy-memory-limit",
+        "memory limit of the sidecar",
+        Value(|o, v| assign::quantity(&mut o.settings.sidecar_resources.memory_limit, v)),
+    ),
+    flag(
+        RESOURCES,
+        "init-container-cpu-request",
+        "CPU request of the init container, 50m",
+        Value(|o, v| assign::quantity(&mut o.settings.init_resources.cpu_request, v)),
+    ),
+    flag(
+        RESOURCES,
+        "init-container-cpu-limit",
+        "CPU limit of the init container, 50m",
+        Value(|o, v| assign::quantity(&mut o.settings.init_resources.cpu_limit, v)),
+    ),
+    flag(
+        RESOURCES,
+        "init-container-memory-request",
+        "memory request of the init container, 25Mi",
+        Value(|o, v| assign::quantity(&mut o.settings.init_resources.memory_request, v)),
+    ),
+    flag(
+        RESOURCES,
+        "init-container-memory-limit",
+        "memory limit of the init container, 150Mi",
+        Value(|o, v| assign::quantity(&mut o.settings.init_resources.memory_limit, v)),
+    ),
+    flag(ELSEWHERE, "consul-image", "accepted and unused, as in consul-k8s", Unused),
+    flag(ELSEWHERE, "release-name", "accepted and unused", Unused),
+    flag(ELSEWHERE, "acl-auth-method", "ACL login of the injected containers: not supported yet", UnsupportedValue),
+    flag(ELSEWHERE, "enable-openshift", "OpenShift: not supported yet", UnsupportedSwitch),
+    flag(ELSEWHERE, "enable-namespaces", "Consul namespaces: not supported yet", UnsupportedSwitch),
+    flag(ELSEWHERE, "enable-partitions", "admin partitions: not supported yet", UnsupportedSwitch),
+    flag(ELSEWHERE, "enable-peering", "peering controllers: not supported yet", UnsupportedSwitch),
+    flag(ELSEWHERE, "enable-k8s-namespace-mirroring", "Consul namespaces: not supported yet", UnsupportedSwitch),
+    flag(ELSEWHERE, "k8s-namespace-mirroring-prefix", "Consul namespaces: not supported yet", UnsupportedValue),
+    flag(ELSEWHERE, "consul-destination-namespace", "Consul namespaces: not supported yet", UnsupportedValue),
+    flag(ELSEWHERE, "consul-cross-namespace-acl-policy", "Consul namespaces: not supported yet", UnsupportedValue),
+];

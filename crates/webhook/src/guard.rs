@@ -1,0 +1,102 @@
+//! What about a Pod forbids injection, and how to tell that it is injected already.
+
+use crate::{Mistake, Settings};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use redirect::contract::{DATA_VOLUME, INIT_CONTAINER, INIT_UID, PROXY_UID, SIDECAR_CONTAINER};
+
+/// Whether the Pod shares its node's network.
+pub(crate) fn in_host_network(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
+}
+
+/// Whether both injected containers are there and do what the injected containers do.
+///
+/// Images are compared without registry and version: another webhook may have pointed them to a mirror.
+pub(crate) fn is_injected(pod: &Pod, settings: &Settings) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let init = init_containers(spec).iter().any(|container| {
+        container.name == INIT_CONTAINER
+            && same_program(container, &settings.consul_k8s_image)
+            && container.command.iter().flatten().any(|word| word.contains(" connect-init "))
+    });
+    let sidecar = spec.containers.iter().chain(init_containers(spec)).any(|container| {
+        container.name == SIDECAR_CONTAINER
+            && same_program(container, &settings.dataplane_image)
+            && container.args.iter().flatten().any(|word| word.starts_with("-proxy-service-id-path="))
+    });
+    init && sidecar
+}
+
+/// Everything in the Pod's own specification that cannot be had together with injection.
+pub(crate) fn mistakes(spec: &PodSpec, transparent_proxy: bool, consul_dns: bool) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    if spec.host_network.unwrap_or(false) {
+        mistakes.push(Mistake::HostNetwork);
+    }
+    if consul_dns && spec.dns_config.is_some() {
+        mistakes.push(Mistake::DnsConfig);
+    }
+    for container in spec.containers.iter().chain(init_containers(spec)) {
+        if [INIT_CONTAINER, SIDECAR_CONTAINER].contains(&container.name.as_str()) {
+            mistakes.push(Mistake::ReservedName { name: container.name.clone() });
+        }
+    }
+    if spec.volumes.iter().flatten().any(|volume| volume.name == DATA_VOLUME) {
+        mistakes.push(Mistake::ReservedVolume { name: DATA_VOLUME.to_owned() });
+    }
+    for (place, uid) in users(spec) {
+        let owner = match u32::try_from(uid) {
+            Ok(PROXY_UID) => SIDECAR_CONTAINER,
+            // Without transparent proxy nothing is exempt by this id, so it is free to use.
+            Ok(INIT_UID) if transparent_proxy => INIT_CONTAINER,
+            _ => continue,
+        };
+        mistakes.push(Mistake::ReservedUser { place, uid, owner });
+    }
+    mistakes
+}
+
+/// Every user id that the specification demands, with the path of the field's parent.
+fn users(spec: &PodSpec) -> impl Iterator<Item = (String, i64)> {
+    let pod = spec.security_context.iter().filter_map(|context| context.run_as_user);
+    let container = |kind: &'static str| {
+        move |container: &Container| {
+            let uid = container.security_context.as_ref()?.run_as_user?;
+            Some((format!("spec.{kind}[{}].securityContext", container.name), uid))
+        }
+    };
+    pod.map(|uid| ("spec.securityContext".to_owned(), uid))
+        .chain(spec.containers.iter().filter_map(container("containers")))
+        .chain(init_containers(spec).iter().filter_map(container("initContainers")))
+}
+
+fn init_containers(spec: &PodSpec) -> &[Container] {
+    spec.init_containers.as_deref().unwrap_or_default()
+}
+
+/// Whether a container's image has the same last name as the configured one.
+fn same_program(container: &Container, image: &str) -> bool {
+    container.image.as_deref().is_some_and(|used| last_name(used) == last_name(image))
+}
+
+/// `registry:5000/a/name:tag@digest` → `name`.
+fn last_name(image: &str) -> &str {
+    let path = image.split('@').next().unwrap_or(image);
+    let last = path.rsplit('/').next().unwrap_or(path);
+    last.split(':').next().unwrap_or(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_name;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::plain("envoy")]
+    #[case::tagged("envoy:1")]
+    #[case::registry("registry:5000/mesh/envoy")]
+    #[case::digest("registry:5000/mesh/envoy:1@sha256:00")]
+    fn last_names(#[case] image: &str) {
+        assert_eq!(last_name(image), "envoy");
+    }
+}

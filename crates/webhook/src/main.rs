@@ -1,0 +1,96 @@
+//! The program `webhook`: reads its settings, binds its ports, serves until SIGTERM.
+
+use anyhow::Context;
+use std::io::Write;
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use webhook::flags::{self, Command, Options};
+use webhook::resolv::ResolvConf;
+use webhook::server::{self, Namespaces, Server};
+
+/// Where the webhook's own resolver configuration is.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+fn main() -> ExitCode {
+    let options = match flags::read(std::env::args().skip(1), &std::env::vars().collect()) {
+        Ok(Command::Serve(options)) => options,
+        Ok(Command::Help) => {
+            let written = std::io::stdout().write_all(flags::help().as_bytes());
+            return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        Err(bad) => return fail(&bad.to_string(), 2),
+    };
+    log_to_stderr(&options);
+    // Two threads: reviews are short, and one of them may wait for a Namespace.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime.context("failed to start the runtime").and_then(|runtime| runtime.block_on(serve(*options))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "webhook: {message}");
+    ExitCode::from(code)
+}
+
+async fn serve(mut options: Options) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    let resolv = std::fs::read_to_string(RESOLV_CONF).with_context(|| format!("failed to read {RESOLV_CONF}"))?;
+    options.settings.resolv = ResolvConf::parse(&resolv);
+
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let tls = server::server_config(&options.tls_cert_dir)?;
+    let reviews = bind("-listen", &options.listen).await?;
+    let health = bind("-health-listen", &options.health_listen).await?;
+    let config = kube::Config::incluster()
+        .context("failed to find the API server; the webhook must run as a Pod with a service account")?;
+    let client = kube::Client::try_from(config).context("failed to make a client for the API server")?;
+    tracing::info!(
+        reviews = %reviews.local_addr()?,
+        health = %health.local_addr()?,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+    let server = Server { reviews, health, tls, settings: options.settings, namespaces: Namespaces::follow(client) };
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    server.run(stop).await;
+    Ok(())
+}
+
+/// Binds `host:port`. Without a host: all addresses, of both families where the kernel has both.
+async fn bind(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
+    let problem = || format!("failed to bind {address}, flag {flag}; allowed is host:port with a port that is free");
+    match address.strip_prefix(':') {
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await.with_context(problem),
+        },
+        None => TcpListener::bind(address).await.with_context(problem),
+    }
+}
+
+fn log_to_stderr(options: &Options) {
+    let level = options.settings.log_level.parse().unwrap_or(tracing::Level::INFO);
+    // The client's own report of a failed connection repeats, without its cause, what the watch reports.
+    let targets = Targets::new().with_default(level).with_target("kube_client::client::builder", LevelFilter::OFF);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
+    if options.settings.log_json {
+        registry.with(log.json().with_filter(targets)).init();
+    } else {
+        registry.with(log.with_ansi(false).with_filter(targets)).init();
+    }
+}

@@ -1,0 +1,62 @@
+//! What to redirect in one Pod's network, gathered from probes, metrics and annotations.
+
+use crate::metrics::PodMetrics;
+use crate::reader::Reader;
+use crate::{Settings, lists, probes};
+use k8s_openapi::api::core::v1::PodSpec;
+use redirect::{Config, contract};
+
+/// The switches that the configuration depends on.
+pub(crate) struct Switches<'a> {
+    /// Consul DNS.
+    pub(crate) dns: bool,
+    /// Probe the sidecar by its own `/ready`.
+    pub(crate) proxy_health: bool,
+    /// Send HTTP probes through the sidecar.
+    pub(crate) overwrite_probes: bool,
+    /// Metrics.
+    pub(crate) metrics: &'a PodMetrics,
+}
+
+/// The configuration, in the order that readers know; values that the rules could not express are mistakes.
+pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Settings, switches: &Switches<'_>) -> Config {
+    let &Switches { dns, proxy_health, overwrite_probes, metrics } = switches;
+    let mut inbound = Vec::new();
+    if metrics.enabled {
+        inbound.push(metrics.scrape_port.to_string());
+    }
+    if proxy_health {
+        inbound.push(contract::PROXY_HEALTH_PORT.to_string());
+    }
+    if overwrite_probes {
+        inbound.extend(probes::listeners(spec).iter().map(u16::to_string));
+    }
+    inbound.extend(lists::ports(reader, contract::EXCLUDE_INBOUND_PORTS));
+    let mut uids = vec![contract::INIT_UID.to_string()];
+    let outbound = lists::ports(reader, contract::EXCLUDE_OUTBOUND_PORTS);
+    let cidrs = lists::cidrs(reader, contract::EXCLUDE_OUTBOUND_CIDRS);
+    uids.extend(lists::uids(reader, contract::EXCLUDE_UIDS));
+    Config {
+        consul_dns_ip: if dns { settings.loopback().to_owned() } else { String::new() },
+        consul_dns_port: if dns { contract::CONSUL_DNS_PORT.into() } else { 0 },
+        proxy_user_id: contract::PROXY_UID.to_string(),
+        proxy_inbound_port: contract::INBOUND_PORT.into(),
+        proxy_outbound_port: contract::OUTBOUND_PORT.into(),
+        exclude_inbound_ports: unique(inbound),
+        exclude_outbound_ports: outbound,
+        exclude_outbound_cidrs: cidrs,
+        exclude_uids: unique(uids),
+        net_ns: String::new(),
+    }
+}
+
+/// Without repetitions, the first of each kept in place.
+fn unique(values: Vec<String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::with_capacity(values.len());
+    for value in values {
+        if !kept.contains(&value) {
+            kept.push(value);
+        }
+    }
+    kept
+}

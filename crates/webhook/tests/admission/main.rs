@@ -1,0 +1,8 @@
+//! The webhook from outside: Pods in, Pods and refusals out; reviews over TLS.
+
+mod injection;
+mod pods;
+mod refusals;
+mod reviews;
+mod server;
+mod settings;
