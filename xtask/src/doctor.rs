@@ -87,7 +87,9 @@ fn subordinate_ids() -> Finding {
     if listed("/etc/subuid") && listed("/etc/subgid") {
         Good(format!("{user} has ranges in /etc/subuid and /etc/subgid"))
     } else {
-        Missing(format!("none for {user}; run: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"))
+        Missing(format!(
+            "none for {user}; run: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
+        ))
     }
 }
 
@@ -132,15 +134,32 @@ fn kind() -> Finding {
 
 /// What only shows in a namespace of one's own: each is a command that works or does not.
 fn in_sandbox() -> Vec<(&'static str, Finding)> {
-    const RULE: &str = "printf '*nat\\n-A OUTPUT -p tcp -m owner --uid-owner 1 -j REDIRECT --to-ports 1\\nCOMMIT\\n' | ";
+    const RULE: &str =
+        "printf '*nat\\n-A OUTPUT -p tcp -m owner --uid-owner 1 -j REDIRECT --to-ports 1\\nCOMMIT\\n' | ";
     let rule = |restore: &str| format!("{RULE}{restore} --noflush");
     let probes: [(&str, String, &str); 7] = [
         ("iptables, nf_tables flavour", rule("iptables-nft-restore"), "rule backend iptables-nft cannot run"),
-        ("iptables, legacy flavour", rule("iptables-legacy-restore"), "rule backend iptables-legacy cannot run; modprobe ip_tables iptable_nat"),
+        (
+            "iptables, legacy flavour",
+            rule("iptables-legacy-restore"),
+            "rule backend iptables-legacy cannot run; modprobe ip_tables iptable_nat",
+        ),
         ("ip6tables", rule("ip6tables-restore"), "dual-stack scenarios cannot run; modprobe ip6table_nat"),
-        ("veth", "ip link add a type veth peer name b".into(), "nothing can run; modprobe veth (or install iproute2 for this check)"),
-        ("overlayfs", "cd /run && mkdir u w m && mount -t overlay o -o lowerdir=/etc,upperdir=u,workdir=w,userxattr m".into(), "containers cannot have a writable /etc"),
-        ("netem", "ip link add a type veth peer name b && tc qdisc add dev a root netem delay 1ms".into(), "scenarios with delay or loss (LC-08) cannot run; modprobe sch_netem"),
+        (
+            "veth",
+            "ip link add left type veth peer name right".into(),
+            "nothing can run; modprobe veth (or install iproute2 for this check)",
+        ),
+        (
+            "overlayfs",
+            "cd /run && mkdir u w m && mount -t overlay o -o lowerdir=/etc,upperdir=u,workdir=w,userxattr m".into(),
+            "containers cannot have a writable /etc",
+        ),
+        (
+            "netem",
+            "ip link add left type veth peer name right && tc qdisc add dev left root netem delay 1ms".into(),
+            "scenarios with delay or loss (LC-08) cannot run; modprobe sch_netem",
+        ),
         ("IPv6", "test -d /proc/sys/net/ipv6".into(), "dual-stack scenarios cannot run"),
     ];
     probes

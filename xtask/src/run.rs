@@ -34,18 +34,15 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 
 /// Runs it in sight of the user. A program that is missing could not run; one that fails has failed.
 pub(crate) fn check(command: &mut Command) -> Result<(), Stop> {
-    let status = command
-        .status()
-        .map_err(|e| Stop::could_not_run(format!("start {}: {e}", command.get_program().display())))?;
+    let status =
+        command.status().map_err(|e| Stop::could_not_run(format!("start {}: {e}", command.get_program().display())))?;
     if status.success() { Ok(()) } else { Err(Stop::failed(format!("{} ended with {status}", shown(command)))) }
 }
 
 /// Runs it unseen and returns its standard output, or its standard error as the failure.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
-    let done = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("start {}: {e}", command.get_program().display()))?;
+    let done =
+        command.stdin(Stdio::null()).output().map_err(|e| format!("start {}: {e}", command.get_program().display()))?;
     if done.status.success() {
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     } else {

@@ -21,7 +21,9 @@ pub(crate) fn run() -> Result<(), Stop> {
         kernel.args(["--test", name]);
     }
     let runner = format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_"));
-    check(kernel.env("PELLUCID_ENVOY", &envoy).env("PELLUCID_BIN_DIR", bin_dir()).env(runner, bin_dir().join("sandbox")))
+    check(
+        kernel.env("PELLUCID_ENVOY", &envoy).env("PELLUCID_BIN_DIR", bin_dir()).env(runner, bin_dir().join("sandbox")),
+    )
 }
 
 /// The triple that cargo builds for by default.

@@ -83,7 +83,9 @@ fn crates_depend_as_drawn() {
             .filter_map(|line| line.split(['.', ' ', '=']).next())
             .filter(|dependency| drawn.contains_key(dependency))
             .collect();
-        let allowed = drawn.get(name.as_str()).unwrap_or_else(|| panic!("crate {name} is not in the drawing: add it to ARROWS and the README"));
+        let allowed = drawn
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("crate {name} is not in the drawing: add it to ARROWS and the README"));
         let extra: Vec<_> = used.difference(allowed).collect();
         assert!(extra.is_empty(), "crate {name} must not depend on {extra:?} (README, \"The house\")");
     }
