@@ -1,1 +1,68 @@
-//! placeholder
+//! `connect-init`, the init container of an injected Pod: waits until the control plane knows the Pod, leaves the proxy's
+//! service id for the sidecar, and redirects the Pod's traffic to it. It fails closed: a Pod whose traffic cannot be
+//! redirected does not start.
+//!
+//! Settings come from Go-style flags ([`flags`]) and environment variables ([`Settings`]), as consul-k8s has them. What
+//! cannot work (a wrong setting, no iptables, no capability) is found before the wait, not after it.
+//!
+//! What is absent: connections to the Consul servers over TLS, logging in to ACLs, gateways, and proof of redirection
+//! where a CNI plugin redirects. The first three are refused with a message.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use redirect::Policy;
+
+pub mod catalog;
+pub mod duration;
+pub mod flags;
+mod log;
+pub mod overrides;
+mod proxy_id;
+pub mod registration;
+pub mod settings;
+
+use catalog::Catalog;
+pub use settings::Settings;
+
+/// Runs the program with its arguments (without its own name) and a look-up of environment variables.
+///
+/// # Errors
+/// A phrase that follows "failed to …" and says what to check next.
+pub fn main(arguments: Vec<String>, environment: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
+    match Settings::read(arguments, environment).context("read the settings")? {
+        settings::Asked::Help(text) => std::io::stdout().write_all(text.as_bytes()).context("print the flags"),
+        settings::Asked::Run(settings) => {
+            log::start(&settings.log);
+            run(&settings)
+        }
+    }
+}
+
+/// Waits for the registration, then acts on it.
+///
+/// # Errors
+/// As [`main`].
+pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    if let Some(config) = &settings.redirect {
+        let policy = Policy::from_config(config, settings.dual_stack)
+            .with_context(|| format!("understand {}", settings::REDIRECT_SOURCE))?;
+        // whatever stops the rules from being read would stop them from being written: say so now, not in two minutes
+        redirect::verify(&policy).context(REDIRECTING)?;
+    }
+    let catalog = Catalog::new(&settings.servers);
+    let proxy = registration::wait(&catalog, &settings.pod, &registration::Patience::default())
+        .with_context(|| format!("wait for the registration of {}", settings.pod))?;
+    tracing::info!(proxy = %proxy.id, pod = %settings.pod, "the Pod is registered");
+    proxy_id::write(&settings.proxy_id_file, &proxy.id)?;
+    if let Some(config) = &settings.redirect {
+        let config = overrides::apply(config.clone(), &proxy)?;
+        let policy = Policy::from_config(&config, settings.dual_stack)
+            .with_context(|| format!("follow the registration of proxy {}", proxy.id))?;
+        redirect::apply(&policy).context(REDIRECTING)?;
+        tracing::info!(inbound = policy.inbound_port(), outbound = policy.outbound_port(), "traffic is redirected");
+    }
+    Ok(())
+}
+
+const REDIRECTING: &str = "redirect this Pod's traffic";

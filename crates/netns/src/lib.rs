@@ -153,8 +153,7 @@ impl NetNs {
         let fail = |source| Error::Bind { path: path.to_owned(), source };
         File::create(path).map_err(fail)?;
         let source = self.proc_path();
-        nix::mount::mount(Some(&source), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .map_err(|e| fail(e.into()))
+        nix::mount::mount(Some(&source), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|e| fail(e.into()))
     }
 
     /// Removes the mount and file that [`NetNs::bind`] made.

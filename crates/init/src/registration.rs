@@ -1,0 +1,203 @@
+//! Waiting until the control plane has registered the Pod: an application and its proxy, no more and no fewer.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use redirect::contract;
+
+use crate::catalog::{Catalog, CatalogError, Service};
+
+/// The Pod whose registration is awaited.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its Kubernetes namespace.
+    pub namespace: String,
+    /// The Consul node it is registered on.
+    pub node: String,
+    /// Only this service of a Pod that has several.
+    pub service: Option<String>,
+}
+
+impl fmt::Display for Pod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pod {}/{} on Consul node {}", self.namespace, self.name, self.node)
+    }
+}
+
+impl Pod {
+    /// The catalogue's filter expression for this Pod's services.
+    #[must_use]
+    pub fn filter(&self) -> String {
+        let Self { name, namespace, service, .. } = self;
+        let mut filter = format!(r#"Meta["pod-name"] == "{name}" and Meta["k8s-namespace"] == "{namespace}""#);
+        if let Some(service) = service {
+            filter.push_str(&format!(r#" and (Service == "{service}" or Service == "{service}-sidecar-proxy")"#));
+        }
+        filter
+    }
+}
+
+/// How long to wait, and how often to say that one is waiting.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// When to give up.
+    pub total: Duration,
+    /// When to say for the first time what is missing.
+    pub first_hint: Duration,
+    /// How often to repeat it.
+    pub hint_every: Duration,
+    /// How often to ask a server that cannot hold an answer back.
+    pub poll: Duration,
+}
+
+impl Default for Patience {
+    /// Consul's: 120 tries, one a second, a hint every tenth; and one early, for whoever is watching.
+    fn default() -> Self {
+        Self {
+            total: Duration::from_secs(120),
+            first_hint: Duration::from_secs(2),
+            hint_every: Duration::from_secs(10),
+            poll: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A server that reports news all the time is not asked more often than this.
+const NEWS_INTERVAL: Duration = Duration::from_millis(20);
+/// After a failed request; doubles up to [`Patience::poll`].
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+
+/// Why there is no usable registration.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistrationError {
+    /// Services were found, not an application and its proxy.
+    #[error(
+        "after {} s: did not find correct number of services, found: {}, services: [{}]: {}",
+        waited.as_secs(), names.len(), names.join(", "), hint(names.len())
+    )]
+    Services {
+        /// How long was waited.
+        waited: Duration,
+        /// The services that were there in the end.
+        names: Vec<String>,
+    },
+    /// Two services, neither of which is a proxy.
+    #[error("after {} s: services {} and {} are registered for this Pod, and neither is a sidecar proxy", waited.as_secs(), names[0], names[1])]
+    NoProxy {
+        /// How long was waited.
+        waited: Duration,
+        /// The services.
+        names: [String; 2],
+    },
+    /// The catalogue could not be read in the end.
+    #[error("after {} s", waited.as_secs())]
+    Catalog {
+        /// How long was waited.
+        waited: Duration,
+        /// The last failure.
+        source: CatalogError,
+    },
+}
+
+/// What to check, by the number of services that are registered.
+fn hint(count: usize) -> String {
+    match count {
+        0 => "no Kubernetes service selects this Pod, or it is not registered yet: check that there is a Kubernetes \
+              service whose selector matches the Pod's labels (kubectl get endpoints), and that the endpoints controller \
+              runs"
+            .to_owned(),
+        1 | 2 => "the Pod's application and its proxy are not both registered yet: check the log of the endpoints \
+                  controller"
+            .to_owned(),
+        _ => format!(
+            "several Kubernetes services select this Pod and only one may: remove the others, or label them {}: \"true\"",
+            contract::SERVICE_IGNORE
+        ),
+    }
+}
+
+/// What the last answer was, until there is a usable one.
+enum Standing {
+    Services(Vec<Service>),
+    Unreachable(CatalogError),
+}
+
+impl Standing {
+    fn tell(&self, pod: &Pod, waited: Duration) {
+        let seconds = waited.as_secs();
+        match self {
+            Self::Services(services) => {
+                tracing::warn!(%pod, seconds, found = services.len(), "still waiting: {}", hint(services.len()));
+            }
+            Self::Unreachable(error) => {
+                let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+                let error = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+                tracing::warn!(%pod, seconds, "still waiting: failed to {error}");
+            }
+        }
+    }
+
+    fn give_up(self, waited: Duration) -> RegistrationError {
+        let names = match self {
+            Self::Unreachable(source) => return RegistrationError::Catalog { waited, source },
+            Self::Services(services) => services.into_iter().map(|service| service.service),
+        };
+        match <[String; 2]>::try_from(names.collect::<Vec<_>>()) {
+            Ok(names) => RegistrationError::NoProxy { waited, names },
+            Err(names) => RegistrationError::Services { waited, names },
+        }
+    }
+}
+
+/// Waits for the registration and returns the proxy's part of it, at the moment it appears where the server can hold an
+/// answer back until there is news.
+///
+/// # Errors
+/// [`RegistrationError`] when patience has run out.
+pub fn wait(catalog: &Catalog<'_>, pod: &Pod, patience: &Patience) -> Result<Service, RegistrationError> {
+    let started = Instant::now();
+    let filter = pod.filter();
+    let mut hint_at = patience.first_hint;
+    let mut retry = FIRST_RETRY;
+    let mut index = None;
+    loop {
+        let asked = Instant::now();
+        let waited = started.elapsed();
+        let until_hint = hint_at.saturating_sub(waited).max(NEWS_INTERVAL);
+        let news_for = until_hint.min(patience.total.saturating_sub(waited));
+        let (standing, pause) = match catalog.services(&pod.node, &filter, index, news_for) {
+            Ok(snapshot) => {
+                retry = FIRST_RETRY;
+                // an index that goes back means another history, as after a restored server
+                let news = snapshot.index.is_some_and(|new| new > index.unwrap_or(0));
+                let waited_for_news = index.is_some() && snapshot.index == index && asked.elapsed() >= news_for / 2;
+                index = snapshot.index.filter(|new| *new > 0 && index.is_none_or(|old| *new >= old));
+                if let [one, other] = snapshot.services.as_slice()
+                    && let Some(proxy) = [one, other].into_iter().find(|service| service.kind == "connect-proxy")
+                {
+                    return Ok(proxy.clone());
+                }
+                let pause = if news || waited_for_news { NEWS_INTERVAL } else { patience.poll };
+                (Standing::Services(snapshot.services), pause)
+            }
+            Err(error) => {
+                index = None;
+                let pause = retry;
+                retry = (retry * 2).min(patience.poll);
+                (Standing::Unreachable(error), pause)
+            }
+        };
+        let waited = started.elapsed();
+        if waited >= patience.total {
+            return Err(standing.give_up(waited));
+        }
+        if waited >= hint_at {
+            standing.tell(pod, waited);
+            hint_at = waited + patience.hint_every;
+        }
+        let pause = pause.saturating_sub(asked.elapsed()).min(patience.total.saturating_sub(waited));
+        std::thread::sleep(pause);
+    }
+}

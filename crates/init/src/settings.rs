@@ -1,0 +1,315 @@
+//! What the program is told: flags and environment variables, read and checked, all mistakes at once.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use redirect::{Config, contract};
+
+use crate::catalog::Servers;
+use crate::flags::{self, Flag, Given};
+use crate::registration::Pod;
+use crate::{duration, log};
+
+pub use crate::log::Log;
+
+/// Where the redirect configuration comes from, for messages.
+pub(crate) const REDIRECT_SOURCE: &str = contract::REDIRECT_TRAFFIC_CONFIG_ENV;
+
+/// Everything the program needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whose registration to wait for.
+    pub pod: Pod,
+    /// Where to ask for it.
+    pub servers: Servers,
+    /// File that receives the proxy's service id.
+    pub proxy_id_file: PathBuf,
+    /// What to redirect; `None` where transparent proxy is off or a CNI plugin redirects.
+    pub redirect: Option<Config>,
+    /// Redirect IPv6 as well as IPv4.
+    pub dual_stack: bool,
+    /// How to log.
+    pub log: Log,
+}
+
+/// What the arguments ask for.
+#[derive(Debug)]
+pub enum Asked {
+    /// To print this text.
+    Help(String),
+    /// To run.
+    Run(Box<Settings>),
+}
+
+/// Every mistake in the settings; never empty.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct SettingsErrors(Vec<String>);
+
+impl fmt::Display for SettingsErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+const fn flag(name: &'static str, variable: &'static str, about: &'static str) -> Flag {
+    Flag { name, variable: if variable.is_empty() { None } else { Some(variable) }, boolean: false, about }
+}
+
+const fn switch(name: &'static str, variable: &'static str, about: &'static str) -> Flag {
+    Flag { boolean: true, ..flag(name, variable, about) }
+}
+
+/// All flags. Those of ACLs, TLS and gateways exist so that they can be refused by what they are for.
+const FLAGS: [Flag; 25] = [
+    flag("pod-name", "POD_NAME", "Name of the Pod."),
+    flag("pod-namespace", "POD_NAMESPACE", "Kubernetes namespace of the Pod."),
+    flag("consul-node-name", "CONSUL_NODE_NAME", "Consul node the Pod is registered on."),
+    flag("service-account-name", "", "Service account of the Pod; used with ACLs."),
+    flag("service-name", "", "Service to wait for, with -multiport."),
+    flag("proxy-id-file", "", "File that receives the proxy's service id (/consul/connect-inject/proxyid)."),
+    switch("multiport", "", "The Pod has several services; wait for -service-name."),
+    flag("gateway-kind", "", "Kind of gateway; not supported."),
+    flag("redirect-traffic-config", contract::REDIRECT_TRAFFIC_CONFIG_ENV, "What to redirect, as JSON."),
+    switch("dual-stack", "CONSUL_DUAL_STACK", "Redirect IPv6 too."),
+    flag("log-level", "", "trace, debug, info, warn or error (info)."),
+    switch("log-json", "", "Log as JSON."),
+    flag("addresses", "CONSUL_ADDRESSES", "Consul servers: address or DNS name, several separated by commas."),
+    flag("http-port", "CONSUL_HTTP_PORT", "HTTP port of the Consul servers (8500)."),
+    flag("grpc-port", "CONSUL_GRPC_PORT", "gRPC port of the Consul servers; accepted and not used."),
+    flag("api-timeout", "CONSUL_API_TIMEOUT", "How long a request may take, as 5s (5s)."),
+    flag("token", "CONSUL_ACL_TOKEN", "ACL token."),
+    flag("namespace", "CONSUL_NAMESPACE", "Consul namespace (Enterprise)."),
+    flag("partition", "CONSUL_PARTITION", "Admin partition (Enterprise)."),
+    flag("datacenter", "CONSUL_DATACENTER", "Consul datacenter."),
+    switch("use-tls", "CONSUL_USE_TLS", "TLS to the Consul servers; not supported yet."),
+    flag("ca-cert-pem", "CONSUL_CACERT_PEM", "CA of the Consul servers; used with TLS."),
+    flag("ca-cert-file", "CONSUL_CACERT_FILE", "CA of the Consul servers; used with TLS."),
+    flag("tls-server-name", "CONSUL_TLS_SERVER_NAME", "Name of the Consul servers; used with TLS."),
+    flag("auth-method-name", "CONSUL_LOGIN_AUTH_METHOD", "ACL login; not supported yet."),
+];
+
+impl Settings {
+    /// Reads arguments (without the program's name; a leading `connect-init` is skipped) and environment variables.
+    ///
+    /// # Errors
+    /// [`SettingsErrors`] with every mistake.
+    pub fn read(
+        mut arguments: Vec<String>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Asked, SettingsErrors> {
+        if arguments.first().is_some_and(|first| first == "connect-init") {
+            arguments.remove(0);
+        }
+        let given = flags::parse(&arguments, &FLAGS).map_err(SettingsErrors)?;
+        if given.help {
+            return Ok(Asked::Help(flags::describe(&FLAGS)));
+        }
+        let mut reader = Reader { given, environment: &environment, mistakes: Vec::new() };
+        let settings = reader.settings();
+        if reader.mistakes.is_empty() {
+            Ok(Asked::Run(Box::new(settings)))
+        } else {
+            Err(SettingsErrors(reader.mistakes))
+        }
+    }
+}
+
+struct Reader<'a> {
+    given: Given,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    mistakes: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// A setting's value and the name it was given under; an empty environment variable is none.
+    fn find(&self, name: &'static str) -> Option<(String, String)> {
+        if let Some(value) = self.given.values.get(name) {
+            return Some((value.clone(), format!("-{name}")));
+        }
+        let variable = FLAGS.iter().find(|flag| flag.name == name)?.variable?;
+        let value = (self.environment)(variable).filter(|value| !value.is_empty())?;
+        Some((value, variable.to_owned()))
+    }
+
+    fn text(&self, name: &'static str) -> Option<String> {
+        self.find(name).map(|(value, _)| value).filter(|value| !value.is_empty())
+    }
+
+    fn required(&mut self, name: &'static str, hint: &str) -> String {
+        self.text(name).unwrap_or_else(|| {
+            self.mistakes.push(format!("-{name} must be set{hint}"));
+            String::new()
+        })
+    }
+
+    fn parsed<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Option<T>, want: &str) -> Option<T> {
+        let (value, source) = self.find(name)?;
+        let parsed = parse(&value);
+        if parsed.is_none() {
+            self.mistakes.push(format!("{source} = {value:?}: must be {want}"));
+        }
+        parsed
+    }
+
+    fn switch(&mut self, name: &'static str) -> bool {
+        self.parsed(name, flags::boolean, "true or false").unwrap_or(false)
+    }
+
+    fn settings(&mut self) -> Settings {
+        self.refuse_what_is_not_supported();
+        let multiport = self.switch("multiport");
+        let service = self.text("service-name");
+        if multiport && service.is_none() {
+            self.mistakes.push("-service-name must be set with -multiport".to_owned());
+        }
+        let pod = Pod {
+            name: self.required("pod-name", ""),
+            namespace: self.required("pod-namespace", ""),
+            node: self.required("consul-node-name", " (environment: CONSUL_NODE_NAME)"),
+            service: service.filter(|_| multiport),
+        };
+        Settings {
+            pod,
+            servers: self.servers(),
+            proxy_id_file: self.text("proxy-id-file").map_or_else(default_proxy_id_file, PathBuf::from),
+            redirect: self.redirect(),
+            dual_stack: self.switch("dual-stack"),
+            log: self.log(),
+        }
+    }
+
+    fn servers(&mut self) -> Servers {
+        let hint = " (environment: CONSUL_ADDRESSES): the address or DNS name of the Consul servers";
+        let addresses = self.required("addresses", hint);
+        if addresses.starts_with("exec=") {
+            self.mistakes.push("CONSUL_ADDRESSES: exec= is not supported: name addresses or a DNS name".to_owned());
+        }
+        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
+        let timeout = |text: &str| duration::parse(text).filter(|timeout| !timeout.is_zero());
+        Servers {
+            hosts: addresses.split(',').map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect(),
+            http_port: self.parsed("http-port", port, "a port, 1 to 65535").unwrap_or(8500),
+            timeout: self.parsed("api-timeout", timeout, "a duration, as 5s").unwrap_or(Duration::from_secs(5)),
+            token: self.text("token"),
+            scope: [("ns", "namespace"), ("partition", "partition"), ("dc", "datacenter")]
+                .into_iter()
+                .filter_map(|(parameter, name)| Some((parameter, self.text(name)?)))
+                .collect(),
+        }
+    }
+
+    fn redirect(&mut self) -> Option<Config> {
+        let (json, source) = self.find("redirect-traffic-config").filter(|(json, _)| !json.is_empty())?;
+        match Config::from_json(&json) {
+            Ok(config) => Some(config),
+            Err(error) => {
+                self.mistakes.push(format!("{source}: {error}; the webhook writes this value, was it edited?"));
+                None
+            }
+        }
+    }
+
+    fn log(&mut self) -> Log {
+        let level = self.parsed("log-level", log::level, "trace, debug, info, warn or error");
+        Log { level: level.unwrap_or(log::DEFAULT_LEVEL), json: self.switch("log-json") }
+    }
+
+    fn refuse_what_is_not_supported(&mut self) {
+        if self.switch("use-tls") {
+            self.mistakes.push(
+                "CONSUL_USE_TLS = true: TLS to the Consul servers is not supported yet; turn global.tls.enabled off"
+                    .to_owned(),
+            );
+        }
+        for (name, what) in [
+            ("auth-method-name", "logging in to ACLs is not supported yet; use CONSUL_ACL_TOKEN"),
+            ("gateway-kind", "gateways are not supported"),
+        ] {
+            if let Some((value, source)) = self.find(name).filter(|(value, _)| !value.is_empty()) {
+                self.mistakes.push(format!("{source} = {value:?}: {what}"));
+            }
+        }
+    }
+}
+
+fn default_proxy_id_file() -> PathBuf {
+    PathBuf::from(contract::DATA_DIR).join(contract::PROXY_ID_FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const SCRIPT: [&str; 5] =
+        ["connect-init", "-pod-name=web-0", "-pod-namespace=shop", "-log-level=debug", "-log-json=false"];
+    const ENVIRONMENT: [(&str, &str); 5] = [
+        ("CONSUL_ADDRESSES", "10.0.0.1, consul-server.consul.svc"),
+        ("CONSUL_HTTP_PORT", "8501"),
+        ("CONSUL_GRPC_PORT", "8502"),
+        ("CONSUL_API_TIMEOUT", "1m30s"),
+        ("CONSUL_NODE_NAME", "node-0-virtual"),
+    ];
+
+    fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let look = |name: &str| environment.iter().rev().find(|(own, _)| *own == name).map(|(_, v)| (*v).to_owned());
+        match Settings::read(arguments, look) {
+            Ok(Asked::Run(settings)) => Ok(*settings),
+            Ok(Asked::Help(text)) => Err(text),
+            Err(errors) => Err(errors.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_webhooks_script_and_environment() {
+        let settings = read(&SCRIPT, &ENVIRONMENT).expect("what the webhook writes");
+        assert_eq!(settings.pod.to_string(), "Pod shop/web-0 on Consul node node-0-virtual");
+        assert_eq!(settings.servers.hosts, ["10.0.0.1", "consul-server.consul.svc"]);
+        assert_eq!((settings.servers.http_port, settings.servers.timeout), (8501, Duration::from_secs(90)));
+        assert_eq!(settings.proxy_id_file, PathBuf::from("/consul/connect-inject/proxyid"));
+        assert!(settings.redirect.is_none() && !settings.dual_stack);
+        assert_eq!(settings.log, Log { level: log::level("debug").expect("a level"), json: false });
+    }
+
+    #[test]
+    fn a_flag_wins_over_its_variable() {
+        let environment = [&ENVIRONMENT[..], &[("POD_NAME", "other"), ("CONSUL_DUAL_STACK", "true")]].concat();
+        let settings = read(&SCRIPT, &environment).expect("valid");
+        assert_eq!(settings.pod.name, "web-0");
+        assert!(settings.dual_stack);
+        assert_eq!(read(&SCRIPT[2..], &environment).expect("valid").pod.name, "other");
+    }
+
+    #[rstest]
+    #[case::nothing(&[], &[], &["-pod-name must be set", "-pod-namespace must be set", "-consul-node-name must be set", "-addresses must be set"])]
+    #[case::timeout(&SCRIPT, &[("CONSUL_API_TIMEOUT", "5")], &["CONSUL_API_TIMEOUT = \"5\": must be a duration, as 5s"])]
+    #[case::port(&SCRIPT, &[("CONSUL_HTTP_PORT", "0")], &["CONSUL_HTTP_PORT = \"0\": must be a port"])]
+    #[case::boolean(&["-multiport=yes"], &[], &["-multiport = \"yes\": must be true or false"])]
+    #[case::multiport(&["-multiport"], &[], &["-service-name must be set with -multiport"])]
+    #[case::level(&["-log-level=loud"], &[], &["-log-level = \"loud\": must be trace, debug"])]
+    #[case::tls(&SCRIPT, &[("CONSUL_USE_TLS", "true")], &["CONSUL_USE_TLS = true", "not supported yet"])]
+    #[case::login(&SCRIPT, &[("CONSUL_LOGIN_AUTH_METHOD", "k8s")], &["CONSUL_LOGIN_AUTH_METHOD = \"k8s\"", "CONSUL_ACL_TOKEN"])]
+    #[case::exec(&SCRIPT, &[("CONSUL_ADDRESSES", "exec=discover")], &["exec= is not supported"])]
+    #[case::redirect(&SCRIPT, &[("CONSUL_REDIRECT_TRAFFIC_CONFIG", r#"{"ProxyInboundPort":"x"}"#)],
+        &["CONSUL_REDIRECT_TRAFFIC_CONFIG", "ProxyInboundPort = \"x\"", "whole number"])]
+    fn mistakes_name_their_source(
+        #[case] arguments: &[&str],
+        #[case] more: &[(&str, &str)],
+        #[case] expected: &[&str],
+    ) {
+        let environment = if more.is_empty() { Vec::new() } else { [&ENVIRONMENT[..], more].concat() };
+        let message = read(arguments, &environment).expect_err("refused");
+        for part in expected {
+            assert!(message.contains(part), "{message:?} does not say {part:?}");
+        }
+    }
+
+    #[test]
+    fn help_lists_every_flag() {
+        let text = read(&["-help"], &[]).expect_err("help is text");
+        assert!(FLAGS.iter().all(|flag| text.contains(&format!("  -{}\n", flag.name))), "{text}");
+    }
+}

@@ -1,0 +1,107 @@
+//! A Consul catalogue that tests can change: HTTP, one thread per connection, blocking queries if wanted.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// Only a failing test waits for it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// An application and its proxy, as the endpoints controller registers them.
+pub(crate) const REGISTERED: &str = r#"[
+    {"ID": "web-0-web", "Service": "web", "Kind": "", "Port": 8080, "Meta": {"pod-name": "web-0"}},
+    {"ID": "web-0-web-sidecar-proxy", "Service": "web-sidecar-proxy", "Kind": "connect-proxy", "Port": 20000,
+     "Proxy": {"DestinationServiceName": "web", "Config": {"envoy_stats_bind_addr": "0.0.0.0:9102"},
+               "TransparentProxy": {"OutboundListenerPort": 15002}}}
+]"#;
+
+#[derive(Debug)]
+struct State {
+    index: u64,
+    services: String,
+    blocking: bool,
+    requests: Vec<String>,
+}
+
+/// The server. Its threads end with the process.
+#[derive(Debug, Clone)]
+pub(crate) struct Consul {
+    pub(crate) address: SocketAddr,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Consul {
+    /// Serves on a listener, with these services; `blocking` as Consul does, or without index and wait.
+    pub(crate) fn serve(listener: TcpListener, services: &str, blocking: bool) -> Self {
+        let address = listener.local_addr().expect("bound");
+        listener.set_nonblocking(false).expect("threads may block");
+        let state = State { index: 7, services: services.to_owned(), blocking, requests: Vec::new() };
+        let consul = Self { address, state: Arc::new((Mutex::new(state), Condvar::new())) };
+        let serving = consul.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let serving = serving.clone();
+                std::thread::spawn(move || serving.answer(&client));
+            }
+        });
+        consul
+    }
+
+    /// Serves on the loopback.
+    pub(crate) fn start(services: &str, blocking: bool) -> Self {
+        Self::serve(TcpListener::bind("127.0.0.1:0").expect("a free port"), services, blocking)
+    }
+
+    /// Changes the catalogue.
+    pub(crate) fn set(&self, services: &str) {
+        let mut state = self.lock();
+        state.services = services.to_owned();
+        state.index += 1;
+        self.state.1.notify_all();
+    }
+
+    /// The request targets so far.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.lock().requests.clone()
+    }
+
+    /// Waits until the requests are as wanted.
+    pub(crate) fn until(&self, wanted: impl Fn(&[String]) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut state = self.lock();
+        while !wanted(&state.requests) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "not in time: {:?}", state.requests);
+            state = self.state.1.wait_timeout(state, left).expect("not poisoned").0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.0.lock().expect("no test panics while it holds the state")
+    }
+
+    fn answer(&self, mut client: &TcpStream) {
+        let mut lines = BufReader::new(client).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+        let Some(target) = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)) else { return };
+        lines.for_each(drop);
+        let mut state = self.lock();
+        state.requests.push(target.clone());
+        self.state.1.notify_all();
+        if let (true, Some(index)) = (state.blocking, number(&target, "index=")) {
+            let wait = Duration::from_millis(number(&target, "wait=").unwrap_or(0));
+            state = self.state.1.wait_timeout_while(state, wait, |now| now.index <= index).expect("not poisoned").0;
+        }
+        let body = format!(r#"{{"Node": {{"Node": "node-0-virtual"}}, "Services": {}}}"#, state.services);
+        let index = if state.blocking { format!("X-Consul-Index: {}\r\n", state.index) } else { String::new() };
+        drop(state);
+        let head = format!("HTTP/1.1 200 OK\r\n{index}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        // a client that is gone needs no answer
+        let _ = client.write_all(format!("{head}{body}").as_bytes());
+    }
+}
+
+fn number(target: &str, parameter: &str) -> Option<u64> {
+    let (_, rest) = target.split_once(parameter)?;
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+}

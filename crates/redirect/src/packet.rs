@@ -1,0 +1,227 @@
+//! What must become of a packet: the executable specification that rules of every backend are held against.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::policy::{Dns, Policy};
+use crate::rules::Family;
+
+/// DNS, over UDP and TCP.
+pub(crate) const DNS_PORT: u16 = 53;
+
+/// Where in the namespace the first packet of a connection is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// Sent by a process of the namespace, also when the destination is in the namespace itself.
+    Output,
+    /// Arrived from outside.
+    Prerouting,
+}
+
+/// The transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// Another one, by its IP protocol number.
+    Other(u8),
+}
+
+/// The first packet of a connection; later ones, and the answers, follow what was decided for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Packet {
+    /// Where it is seen.
+    pub hook: Hook,
+    /// Its transport protocol.
+    pub protocol: Protocol,
+    /// Address it comes from.
+    pub source: IpAddr,
+    /// Port it comes from; 0 where the protocol has none.
+    pub source_port: u16,
+    /// Address it is sent to.
+    pub destination: IpAddr,
+    /// Port it is sent to; 0 where the protocol has none.
+    pub destination_port: u16,
+    /// The user that owns the sending socket; `None` at [`Hook::Prerouting`], and for what the kernel sends itself.
+    pub uid: Option<u32>,
+}
+
+impl Packet {
+    /// A TCP dial by a process of the namespace, from wherever the kernel chooses.
+    #[must_use]
+    pub fn tcp_out(destination: IpAddr, destination_port: u16, uid: u32) -> Self {
+        let hook = Hook::Output;
+        let uid = Some(uid);
+        let source = unspecified_like(destination);
+        Self { hook, protocol: Protocol::Tcp, source, source_port: 0, destination, destination_port, uid }
+    }
+
+    /// A TCP dial that arrives from outside.
+    #[must_use]
+    pub fn tcp_in(source: IpAddr, destination: IpAddr, destination_port: u16) -> Self {
+        let hook = Hook::Prerouting;
+        Self { hook, protocol: Protocol::Tcp, source, source_port: 0, destination, destination_port, uid: None }
+    }
+
+    /// The address family, which is the destination's.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(self.destination)
+    }
+}
+
+/// What happens to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It goes where it was sent.
+    Accept,
+    /// It goes to this port of the namespace itself: of the loopback address at [`Hook::Output`], of the interface's own
+    /// address at [`Hook::Prerouting`].
+    RedirectTo(u16),
+    /// It goes to this DNS server.
+    DnsTo(SocketAddr),
+}
+
+impl Policy {
+    /// What must happen to `packet` in a namespace where this policy is in force.
+    #[must_use]
+    pub fn verdict(&self, packet: &Packet) -> Verdict {
+        if !self.families().contains(&packet.family()) {
+            return Verdict::Accept;
+        }
+        match packet.hook {
+            Hook::Output => self.dns_verdict(packet).unwrap_or_else(|| self.outbound_verdict(packet)),
+            Hook::Prerouting if packet.protocol != Protocol::Tcp => Verdict::Accept,
+            Hook::Prerouting if self.exclude_inbound_ports().contains(&packet.destination_port) => Verdict::Accept,
+            Hook::Prerouting => Verdict::RedirectTo(self.inbound_port()),
+        }
+    }
+
+    /// DNS comes first, and for every user, the proxy's and excluded ones too.
+    fn dns_verdict(&self, packet: &Packet) -> Option<Verdict> {
+        let is_dns = matches!(packet.protocol, Protocol::Tcp | Protocol::Udp) && packet.destination_port == DNS_PORT;
+        let dns = self.dns().filter(|dns| is_dns && dns.family() == packet.family())?;
+        match dns {
+            Dns::Everything { server } => Some(Verdict::DnsTo(SocketAddr::new(server, DNS_PORT))),
+            Dns::Addressed { server, .. } if server != packet.destination => None,
+            Dns::Addressed { server, port } => Some(Verdict::DnsTo(SocketAddr::new(server, port))),
+        }
+    }
+
+    fn outbound_verdict(&self, packet: &Packet) -> Verdict {
+        let Packet { protocol, destination, destination_port, uid, .. } = *packet;
+        let exempt = protocol != Protocol::Tcp
+            || uid.is_some_and(|uid| uid == self.proxy_uid() || self.exclude_uids().contains(&uid))
+            || self.exclude_outbound_cidrs().iter().any(|block| block.contains(&destination))
+            || self.exclude_outbound_ports().contains(&destination_port)
+            || destination == packet.family().loopback();
+        if exempt { Verdict::Accept } else { Verdict::RedirectTo(self.outbound_port()) }
+    }
+}
+
+fn unspecified_like(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::Config;
+
+    const PROXY: u32 = 5995;
+    const APP: u32 = 1000;
+
+    fn policy(dual_stack: bool, dns: (&str, i64)) -> Policy {
+        let config = Config {
+            consul_dns_ip: dns.0.into(),
+            consul_dns_port: dns.1,
+            proxy_user_id: PROXY.to_string(),
+            proxy_inbound_port: 20000,
+            exclude_inbound_ports: vec!["9090".into()],
+            exclude_outbound_ports: vec!["8200".into()],
+            exclude_outbound_cidrs: vec!["3.3.3.0/24".into(), "fd00:3::/32".into()],
+            exclude_uids: vec!["1234".into()],
+            ..Config::default()
+        };
+        Policy::from_config(&config, dual_stack).expect("valid")
+    }
+
+    fn to(address: &str, port: u16, uid: u32) -> Packet {
+        Packet::tcp_out(address.parse().expect("a literal"), port, uid)
+    }
+
+    const OUT: Verdict = Verdict::RedirectTo(15001);
+
+    #[rstest]
+    #[case::captured(to("198.51.100.1", 80, APP), OUT)]
+    #[case::root_too(to("198.51.100.1", 80, 0), OUT)]
+    #[case::the_proxy(to("198.51.100.1", 80, PROXY), Verdict::Accept)]
+    #[case::uid(to("198.51.100.1", 80, 1234), Verdict::Accept)]
+    #[case::port(to("198.51.100.1", 8200, APP), Verdict::Accept)]
+    #[case::block(to("3.3.3.255", 80, APP), Verdict::Accept)]
+    #[case::beside_the_block(to("3.3.4.0", 80, APP), OUT)]
+    #[case::loopback(to("127.0.0.1", 80, APP), Verdict::Accept)]
+    #[case::other_loopback(to("127.0.0.2", 80, APP), OUT)]
+    #[case::inbound_exclusions_are_inbound(to("198.51.100.1", 9090, APP), OUT)]
+    #[case::no_socket(Packet { uid: None, ..to("198.51.100.1", 80, APP) }, OUT)]
+    #[case::udp(Packet { protocol: Protocol::Udp, ..to("198.51.100.1", 443, APP) }, Verdict::Accept)]
+    #[case::icmp(Packet { protocol: Protocol::Other(1), ..to("198.51.100.1", 0, APP) }, Verdict::Accept)]
+    fn outbound(#[case] packet: Packet, #[case] verdict: Verdict) {
+        assert_eq!(policy(false, ("", 0)).verdict(&packet), verdict);
+    }
+
+    #[rstest]
+    #[case("fd00:4::1", OUT)]
+    #[case("fd00:3::1", Verdict::Accept)]
+    #[case("::1", Verdict::Accept)]
+    fn ipv6_is_captured_in_dual_stack_only(#[case] address: &str, #[case] dual: Verdict) {
+        let packet = to(address, 80, APP);
+        assert_eq!(policy(true, ("", 0)).verdict(&packet), dual);
+        assert_eq!(policy(false, ("", 0)).verdict(&packet), Verdict::Accept);
+    }
+
+    #[rstest]
+    #[case(80, Protocol::Tcp, Verdict::RedirectTo(20000))]
+    #[case(8200, Protocol::Tcp, Verdict::RedirectTo(20000))]
+    #[case(9090, Protocol::Tcp, Verdict::Accept)]
+    #[case(53, Protocol::Udp, Verdict::Accept)]
+    fn inbound(#[case] port: u16, #[case] protocol: Protocol, #[case] verdict: Verdict) {
+        let address = |text: &str| text.parse().expect("a literal");
+        let packet = Packet { protocol, ..Packet::tcp_in(address("10.0.0.2"), address("10.0.0.1"), port) };
+        assert_eq!(policy(false, ("127.0.0.1", 8600)).verdict(&packet), verdict);
+    }
+
+    #[rstest]
+    #[case::addressed(("127.0.0.1", 8600), "127.0.0.1", "127.0.0.1:8600")]
+    #[case::default_address(("", 8600), "127.0.0.1", "127.0.0.1:8600")]
+    #[case::everything(("10.0.0.53", 0), "9.9.9.9", "10.0.0.53:53")]
+    fn dns_is_for_every_user_and_both_protocols(
+        #[case] dns: (&str, i64),
+        #[case] asked: &str,
+        #[case] server: &str,
+        #[values(APP, PROXY, 1234)] uid: u32,
+        #[values(Protocol::Tcp, Protocol::Udp)] protocol: Protocol,
+    ) {
+        let packet = Packet { protocol, ..to(asked, 53, uid) };
+        let server = server.parse().expect("a literal");
+        assert_eq!(policy(false, dns).verdict(&packet), Verdict::DnsTo(server));
+    }
+
+    #[rstest]
+    #[case::another_resolver(false, "127.0.0.1", to("9.9.9.9", 53, APP), OUT)]
+    #[case::another_family(true, "::1", to("127.0.0.1", 53, APP), Verdict::Accept)]
+    fn other_resolvers_are_ordinary(
+        #[case] dual_stack: bool,
+        #[case] server: &str,
+        #[case] packet: Packet,
+        #[case] verdict: Verdict,
+    ) {
+        assert_eq!(policy(dual_stack, (server, 8600)).verdict(&packet), verdict);
+    }
+}
