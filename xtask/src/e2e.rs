@@ -24,13 +24,17 @@ pub(crate) fn run(arguments: Vec<String>) -> Result<(), Stop> {
     if !arguments.iter().any(|word| word == "--out" || word.starts_with("--out=")) {
         runner.arg("--out").arg(target_dir().join("e2e").join(run_id()));
     }
-    // Paths of features are the caller's, not the root's.
-    if let Ok(here) = std::env::current_dir() {
+    // Paths of features are the caller's; without any, the runner takes the repository's, from the root.
+    if let (true, Ok(here)) = (names_a_feature(&arguments), std::env::current_dir()) {
         runner.current_dir(here);
     }
-    runner.arg("--root").arg(crate::run::root());
     // Becomes the runner, so that whoever kills this process kills the runner and with it the whole lab.
     Err(Stop::could_not_run(format!("start the runner: {}", runner.args(arguments).exec())))
+}
+
+/// Whether the caller asks for features of their own.
+fn names_a_feature(arguments: &[String]) -> bool {
+    arguments.iter().any(|word| word.ends_with(".feature") || std::path::Path::new(word).is_dir())
 }
 
 /// Unique among runs on one machine: seconds since the epoch and our process id.

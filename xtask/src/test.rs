@@ -4,7 +4,9 @@ use crate::run::{bin_dir, cargo, check};
 use crate::{Stop, envoy, packages, report};
 
 /// Test targets that make network namespaces: `test = false` in their crates, run here inside the sandbox.
-const KERNEL: &[&str] = &["net", "kubelet", "lab", "host"];
+const KERNEL: &[&str] = &["net", "kubelet", "lab"];
+/// Test targets that make sandboxes themselves and look at them from outside.
+const OUTSIDE: &[&str] = &["sandbox", "runner"];
 
 /// Sets up and runs everything.
 pub(crate) fn run() -> Result<(), Stop> {
@@ -21,9 +23,15 @@ pub(crate) fn run() -> Result<(), Stop> {
         kernel.args(["--test", name]);
     }
     let runner = format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_"));
-    check(
-        kernel.env("PELLUCID_ENVOY", &envoy).env("PELLUCID_BIN_DIR", bin_dir()).env(runner, bin_dir().join("sandbox")),
-    )
+    kernel.env(runner, bin_dir().join("sandbox"));
+    check(kernel.env("PELLUCID_ENVOY", &envoy).env("PELLUCID_BIN_DIR", bin_dir()))?;
+    report::step("the sandbox and the feature runner, from outside");
+    let mut outside = cargo();
+    outside.args(["test", "--workspace", "--quiet"]);
+    for name in OUTSIDE {
+        outside.args(["--test", name]);
+    }
+    check(outside.env("PELLUCID_ENVOY", &envoy).env("PELLUCID_BIN_DIR", bin_dir()))
 }
 
 /// The triple that cargo builds for by default.

@@ -1,1 +1,41 @@
-//! placeholder
+//! Stand-in for the Consul servers and for consul-dataplane: what a transparent proxy needs of them, in one process.
+//!
+//! [`Mesh::start`] follows a Kubernetes API and serves, on sockets that it is given,
+//!
+//! - Consul's HTTP API, as far as init containers and operators read it (`8500`),
+//! - the *feed* (`8502`): each proxy's Envoy configuration, held back until it changes. It stands in for Consul's gRPC xDS,
+//! - Consul DNS (`8600`).
+//!
+//! The binary `consul-dataplane` is the other end of the feed: it runs Envoy beside the application.
+//!
+//! What is absent: raft, gossip, ACLs, namespaces and partitions, other datacenters and peers. Objects that ask for these
+//! are reported by [`Mesh::problems`] and by their own `Synced` condition.
+
+mod ca;
+mod catalog;
+mod chain;
+mod cluster;
+mod config;
+mod envoy;
+pub mod feed;
+mod filter;
+mod go;
+mod intentions;
+mod mesh;
+mod names;
+mod registration;
+mod serve;
+mod upstreams;
+mod vip;
+mod world;
+
+pub use ca::{CaError, Leaf};
+pub use intentions::Intention;
+pub use mesh::{EnvoyTamper, Error, Mesh, MeshOptions};
+pub use world::Problem;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+#[path = "../tests/support/objects.rs"]
+mod objects;

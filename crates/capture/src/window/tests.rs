@@ -1,0 +1,192 @@
+//! Statements about synthetic packets: what the kernel tests cannot bring about at will.
+
+use rstest::rstest;
+
+use super::{Content, Query, Verdict};
+use crate::scene::{Scene, Talk, address, evidence, hello, record, tcp, udp};
+use crate::{Direction, Host, Place, Protocol, Timestamp};
+
+const CANARY: &str = "c4n4ry";
+const SNI: &str = "server.default.dc1.internal.example.consul";
+const CLIENT: &str = "10.244.0.5:41000";
+const SERVER: &str = "10.244.1.6:20000";
+const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 70];
+
+fn client() -> Host {
+    Host::new("default/client", [address(CLIENT).ip()])
+}
+
+fn server() -> Host {
+    Host::new("default/server", [address(SERVER).ip()])
+}
+
+fn why(verdict: Verdict) -> String {
+    match verdict {
+        Ok(proof) => format!("holds: {proof}"),
+        Err(disproof) => disproof.to_string(),
+    }
+}
+
+/// A connection between the two as both ends see it.
+fn between(talk: &Talk<'_>) -> [Scene; 3] {
+    let mut left = Scene::new("default/client", Place::Eth0);
+    left.connection(Direction::Out, talk);
+    let mut came = Scene::new("default/server", Place::Eth0);
+    came.connection(Direction::In, talk);
+    [left, came, Scene::new("default/server", Place::Loopback)]
+}
+
+#[rstest]
+#[case::tls(&[hello(SNI, &[]), record(23, b"x")].concat(), &[record(22, b"hi"), record(23, b"y")].concat(), "holds")]
+#[case::other_name(&[hello("other.internal", &[]), record(23, b"x")].concat(), b"", "asks for other.internal")]
+#[case::no_greeting_back(&hello(SNI, &[]), ALERT, "did not greet back")]
+#[case::not_finished(&hello(SNI, &[]), &record(22, b"hi"), "not finished")]
+#[case::plaintext(b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200", "does not begin with a TLS greeting")]
+#[case::plaintext_answer(&[hello(SNI, &[]), record(23, b"x")].concat(), &[&record(22, b"hi")[..], b"HTTP/1.1"].concat(), "not TLS all through")]
+#[case::silent(b"", b"", "nothing was sent")]
+fn mutual_tls(#[case] asked: &[u8], #[case] answered: &[u8], #[case] expected: &str) {
+    let [left, came, _] = between(&Talk { asked, answered, ..Talk::new(CLIENT, SERVER) });
+    let both = evidence(&[&left, &came]);
+    let verdict = both.since(Timestamp::START).mtls(&client(), &server(), Some(20000), Some(SNI));
+    assert!(why(verdict.clone()).contains(expected), "{}", why(verdict));
+}
+
+#[test]
+fn tls_that_did_not_arrive_as_it_left_is_none_between_the_two() {
+    let asked = [hello(SNI, &[]), record(23, b"x")].concat();
+    let answered = [record(22, b"hi"), record(23, b"y")].concat();
+    let [left, _, _] = between(&Talk { asked: &asked, answered: &answered, ..Talk::new(CLIENT, SERVER) });
+    let [_, elsewhere, _] = between(&Talk::new("10.244.0.9:41000", SERVER));
+    let evidence = evidence(&[&left, &elsewhere]);
+    let verdict = evidence.since(Timestamp::START).mtls(&client(), &server(), None, None);
+    assert!(why(verdict).contains("did not arrive"));
+}
+
+#[rstest]
+#[case::rst(CANARY.as_bytes(), b"", "R", "holds")]
+#[case::fin(CANARY.as_bytes(), b"", "F", "holds")]
+#[case::alert(CANARY.as_bytes(), ALERT, "", "holds")]
+#[case::answered(CANARY.as_bytes(), b"HTTP/1.1 200 OK", "F", "it was answered")]
+#[case::answered_by_tls(CANARY.as_bytes(), &record(22, b"hi"), "F", "it was answered")]
+#[case::still_open(CANARY.as_bytes(), b"", "", "neither answered nor ended")]
+#[case::other_canary(b"another", b"", "R", "did not send the canary")]
+#[case::tls(&hello(SNI, &[]), b"", "R", "did not send the canary")]
+fn plaintext_is_reset(#[case] asked: &[u8], #[case] answered: &[u8], #[case] end: &str, #[case] expected: &str) {
+    let [_, came, inner] = between(&Talk { asked, answered, end, ..Talk::new(CLIENT, SERVER) });
+    let evidence = evidence(&[&came, &inner]);
+    let verdict = evidence.since(Timestamp::START).reset(&server(), 20000, Some(CANARY));
+    assert!(why(verdict.clone()).contains(expected), "{}", why(verdict));
+}
+
+#[test]
+fn a_refused_syn_is_no_reset_of_plaintext() {
+    let mut came = Scene::new("default/server", Place::Eth0);
+    came.frame(Direction::In, &tcp(CLIENT, SERVER, "S", 1, 0, b""));
+    came.frame(Direction::Out, &tcp(SERVER, CLIENT, "R.", 0, 2, b""));
+    let evidence = evidence(&[&came, &Scene::new("default/server", Place::Loopback)]);
+    let verdict = evidence.since(Timestamp::START).reset(&server(), 20000, None);
+    assert!(why(verdict).contains("did not come up"));
+}
+
+#[test]
+fn a_canary_on_the_loopback_is_no_reset_and_no_bypass() {
+    let [_, came, mut inner] =
+        between(&Talk { asked: CANARY.as_bytes(), answered: CANARY.as_bytes(), ..Talk::new(CLIENT, SERVER) });
+    inner.connection(
+        Direction::Within,
+        &Talk { asked: CANARY.as_bytes(), ..Talk::new("127.0.0.1:5000", "127.0.0.1:8080") },
+    );
+    let evidence = evidence(&[&came, &inner]);
+    let window = evidence.since(Timestamp::START);
+    assert!(why(window.reset(&server(), 20000, Some(CANARY))).contains("the loopback saw the canary"));
+    assert!(why(window.bypass_in(&server(), 20000, CANARY)).contains("the loopback saw it too"));
+    assert!(why(window.in_proxy(&server(), Some(8080), Some(CANARY))).contains("holds"));
+}
+
+#[test]
+fn what_came_before_the_window_is_not_in_it() {
+    let mut left = Scene::new("default/client", Place::Eth0);
+    left.connection(Direction::Out, &Talk { asked: b"early", ..Talk::new(CLIENT, SERVER) });
+    let middle = Timestamp::from_capture(0, 50_000_000);
+    left.at(60).frame(Direction::Out, &tcp(CLIENT, SERVER, "F.", 106, 501, b""));
+    let quiet = evidence(&[&left]);
+    quiet.since(middle).silent_at_sender(&client(), &server()).expect("an ending connection says nothing");
+    assert!(why(quiet.since(Timestamp::START).silent_at_sender(&client(), &server())).contains("these did"));
+
+    left.frame(Direction::Out, &tcp(CLIENT, SERVER, "P.", 106, 501, b"late"));
+    let loud = evidence(&[&left]);
+    assert!(why(loud.since(middle).silent_at_sender(&client(), &server())).contains("len 4"));
+}
+
+#[test]
+fn the_veth_tells_on_a_pod_whose_own_interface_is_silent() {
+    let own = Scene::new("default/client", Place::Eth0);
+    let mut veth = Scene::new("default/client", Place::Veth);
+    veth.frame(Direction::Out, &udp(CLIENT, SERVER, b"x"));
+    let evidence = evidence(&[&own, &veth]);
+    let verdict = evidence.since(Timestamp::START).silent_at_sender(&client(), &server());
+    assert!(why(verdict).contains("default/client/veth udp"));
+}
+
+#[test]
+fn each_redirected_connection_accounts_for_one_that_left() {
+    let web = "198.51.100.10:80";
+    let mut inner = Scene::new("default/client", Place::Loopback);
+    inner.connection(Direction::Within, &Talk { answers: web, ..Talk::new(CLIENT, "127.0.0.1:15001") });
+    let mut left = Scene::new("default/client", Place::Eth0);
+    left.at(100).connection(Direction::Out, &Talk::new("10.244.0.5:50001", web));
+    let count = |left: &Scene| {
+        let (host, to) = (client(), [address(web)]);
+        let place = Some(Place::Eth0);
+        let content = Content::Unproxied;
+        let query = Query { host: &host, place, direction: Some(Direction::Out), to: &to, port: None, content };
+        evidence(&[&inner, left]).since(Timestamp::START).count(query).expect("recorded").number
+    };
+    assert_eq!(count(&left), 0);
+    left.connection(Direction::Out, &Talk::new("10.244.0.5:50002", web));
+    assert_eq!(count(&left), 1);
+}
+
+#[test]
+fn going_around_over_the_loopback_is_told_from_going_through() {
+    let mut inner = Scene::new("default/server", Place::Loopback);
+    inner.connection(Direction::Within, &Talk::new("127.0.0.1:5000", "127.0.0.1:8080"));
+    inner.connection(
+        Direction::Within,
+        &Talk { answers: "127.0.0.2:8080", ..Talk::new("127.0.0.1:5001", "127.0.0.1:15001") },
+    );
+    let evidence = evidence(&[&inner, &Scene::new("default/server", Place::Eth0)]);
+    let window = evidence.since(Timestamp::START);
+    let (exempt, other) = (address("127.0.0.1:8080"), address("127.0.0.2:8080"));
+    window.bypass_out(&server(), Protocol::Tcp, Some(5000), exempt).expect("127.0.0.1 is exempt");
+    window.out_proxy(&server(), Some(5001), Some(other)).expect("127.0.0.2 is not");
+    assert!(why(window.out_proxy(&server(), Some(5000), Some(exempt))).contains("around the proxy"));
+    assert!(why(window.bypass_out(&server(), Protocol::Tcp, Some(5001), other)).contains("redirected"));
+}
+
+#[test]
+fn nothing_reached_an_application_only_if_no_canary_did() {
+    let [_, mut came, mut inner] = between(&Talk::new(CLIENT, SERVER));
+    let quiet = evidence(&[&came, &inner]);
+    let window = quiet.since(Timestamp::START);
+    window.no_proxy_leg(&server(), Some(CANARY), &[8080]).expect("nothing did");
+    assert!(why(window.no_proxy_leg(&server(), None, &[])).contains("neither"));
+
+    inner.connection(Direction::Within, &Talk::new("127.0.0.1:5000", "127.0.0.1:8080"));
+    let dialled = evidence(&[&came, &inner]);
+    let window = dialled.since(Timestamp::START);
+    window.no_proxy_leg(&server(), Some(CANARY), &[8080]).expect("a bare handshake carries nothing");
+
+    inner.connection(Direction::Within, &Talk { asked: b"GET /", ..Talk::new("127.0.0.1:5001", "127.0.0.1:8080") });
+    let probed = evidence(&[&came, &inner]);
+    let window = probed.since(Timestamp::START);
+    window.no_proxy_leg(&server(), Some(CANARY), &[]).expect("a probe is not the canary");
+    assert!(why(window.no_proxy_leg(&server(), Some(CANARY), &[8080])).contains("it did"));
+
+    came.connection(
+        Direction::In,
+        &Talk { asked: CANARY.as_bytes(), answered: b"hello", ..Talk::new(CLIENT, "10.244.1.6:8080") },
+    );
+    let bypassed = evidence(&[&came, &Scene::new("default/server", Place::Loopback)]);
+    assert!(why(bypassed.since(Timestamp::START).no_proxy_leg(&server(), Some(CANARY), &[])).contains("it did"));
+}

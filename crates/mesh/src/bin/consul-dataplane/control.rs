@@ -1,0 +1,65 @@
+//! The control plane as this program asks it, over plain HTTP.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use mesh::feed::{DNS_PATH, PROXY_PATH, Update};
+
+/// How long the server may hold a question.
+const HOLD: Duration = Duration::from_secs(60);
+/// How long an answer may take beyond that.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// A client of one server; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Control {
+    client: Client<HttpConnector, Full<Bytes>>,
+    server: String,
+}
+
+impl Control {
+    /// For a server at `host:port`.
+    pub(crate) fn new(server: String) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        Self { client: Client::builder(TokioExecutor::new()).build(connector), server }
+    }
+
+    /// What changed for a proxy since `index`; nothing when that was nothing for a minute.
+    pub(crate) async fn update(&self, node: Option<&str>, id: &str, index: u64) -> anyhow::Result<Option<Update>> {
+        let node = node.map(|n| format!("&node={n}")).unwrap_or_default();
+        let path = format!("{PROXY_PATH}{id}?index={index}&wait={}s{node}", HOLD.as_secs());
+        let (status, body) = tokio::time::timeout(HOLD + MARGIN, self.send(Method::GET, &path, Bytes::new()))
+            .await
+            .context("the server holds the question too long")??;
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body).map(Some).context("the server's answer is no update"),
+            StatusCode::NOT_MODIFIED => Ok(None),
+            status => bail!("{status}: {}", String::from_utf8_lossy(&body)),
+        }
+    }
+
+    /// The answer to a DNS message.
+    pub(crate) async fn dns(&self, message: Vec<u8>, protocol: &str) -> anyhow::Result<Bytes> {
+        let (status, body) =
+            self.send(Method::POST, &format!("{DNS_PATH}?protocol={protocol}"), message.into()).await?;
+        ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
+        Ok(body)
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
+        let uri = format!("http://{}{path}", self.server);
+        let request = Request::builder().method(method).uri(&uri).body(Full::new(body))?;
+        let response = self.client.request(request).await.with_context(|| format!("ask {}", self.server))?;
+        let status = response.status();
+        Ok((status, response.into_body().collect().await?.to_bytes()))
+    }
+}

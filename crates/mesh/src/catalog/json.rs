@@ -1,0 +1,145 @@
+//! Catalogue entries in the JSON of Consul's HTTP API.
+
+use redirect::contract;
+use serde_json::{Map, Value, json};
+
+use crate::registration::{Health, Instance};
+use crate::world::World;
+
+/// What an entry of `/v1/catalog/node-services` describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Application,
+    Proxy,
+}
+
+/// `GET /v1/catalog/node-services/<node>` before filtering; `merge` adds what central configuration says of the proxies.
+pub(crate) fn node_services(world: &World, node: &str, merge: bool) -> (Value, Vec<Value>) {
+    let Some(instances) = world.catalog.on_node(node) else { return (Value::Null, Vec::new()) };
+    let mut described = Value::Null;
+    let mut services = Vec::new();
+    for instance in instances {
+        described = node_entry(world, instance);
+        services.push(agent_service(world, instance, Kind::Application, merge));
+        services.push(agent_service(world, instance, Kind::Proxy, merge));
+    }
+    (described, services)
+}
+
+/// The `Node` block.
+fn node_entry(world: &World, instance: &Instance) -> Value {
+    json!({
+        "ID": "", "Node": instance.node, "Address": instance.node_address,
+        "Datacenter": world.names.datacenter(), "TaggedAddresses": null,
+        "Meta": {"synthetic-node": "true"},
+        "CreateIndex": world.index, "ModifyIndex": world.index,
+    })
+}
+
+/// An element of `GET /v1/catalog/service/<name>`: the application, or with `proxy` the proxy.
+pub(crate) fn service_entry(world: &World, instance: &Instance, proxy: bool) -> Value {
+    let service = agent_service(world, instance, if proxy { Kind::Proxy } else { Kind::Application }, true);
+    let mut entry = node_entry(world, instance);
+    entry["NodeMeta"] = entry["Meta"].take();
+    let names = [
+        ("ServiceID", "ID"),
+        ("ServiceName", "Service"),
+        ("ServiceKind", "Kind"),
+        ("ServiceTags", "Tags"),
+        ("ServiceAddress", "Address"),
+        ("ServicePort", "Port"),
+        ("ServiceMeta", "Meta"),
+        ("ServiceTaggedAddresses", "TaggedAddresses"),
+        ("ServiceWeights", "Weights"),
+        ("ServiceProxy", "Proxy"),
+    ];
+    for (to, from) in names {
+        entry[to] = service[from].clone();
+    }
+    if let Some(fields) = entry.as_object_mut() {
+        fields.remove("Meta");
+    }
+    entry
+}
+
+/// An element of `GET /v1/health/service/<name>`.
+pub(crate) fn health_entry(world: &World, instance: &Instance, proxy: bool) -> Value {
+    let kind = if proxy { Kind::Proxy } else { Kind::Application };
+    let service = agent_service(world, instance, kind, true);
+    json!({"Node": node_entry(world, instance), "Checks": [check(instance, kind)], "Service": service})
+}
+
+fn check(instance: &Instance, kind: Kind) -> Value {
+    let id = if kind == Kind::Proxy { &instance.proxy_id } else { &instance.id };
+    let pod = format!("\"{}/{}\"", instance.namespace, instance.pod);
+    let (status, output) = match instance.health {
+        Health::Passing => ("passing", "Kubernetes health checks passing".to_owned()),
+        Health::NotReady => ("critical", format!("Pod {pod} is not ready")),
+        Health::Terminating => ("critical", format!("Pod {pod} is terminating")),
+    };
+    json!({
+        "Node": instance.node, "CheckID": format!("{}/{id}", instance.namespace),
+        "Name": "Kubernetes Readiness Check", "Type": "kubernetes-readiness", "Status": status, "Output": output,
+        "ServiceID": id, "ServiceName": name(instance, kind), "ServiceTags": instance.tags,
+    })
+}
+
+fn name(instance: &Instance, kind: Kind) -> String {
+    match kind {
+        Kind::Application => instance.service.clone(),
+        Kind::Proxy => format!("{}-sidecar-proxy", instance.service),
+    }
+}
+
+fn agent_service(world: &World, instance: &Instance, kind: Kind, merge: bool) -> Value {
+    let proxy = kind == Kind::Proxy;
+    let mut tagged = Map::new();
+    if let Some((address, port)) = instance.cluster_ip {
+        tagged.insert("virtual".to_owned(), json!({"Address": address, "Port": port}));
+    }
+    let port = if proxy { contract::INBOUND_PORT } else { instance.port };
+    if let Some(address) = world.vips.get(&instance.service).filter(|_| proxy) {
+        tagged.insert("consul-virtual".to_owned(), json!({"Address": address, "Port": port}));
+    }
+    json!({
+        "Kind": if proxy { "connect-proxy" } else { "" },
+        "ID": if proxy { &instance.proxy_id } else { &instance.id },
+        "Service": name(instance, kind), "Tags": instance.tags, "Meta": instance.meta,
+        "Port": port, "Address": instance.address, "TaggedAddresses": tagged,
+        "Weights": {"Passing": 1, "Warning": 1}, "EnableTagOverride": false,
+        "Proxy": if proxy { proxy_block(world, instance, merge) } else { json!({}) },
+        "Connect": {}, "CreateIndex": world.index, "ModifyIndex": world.index,
+    })
+}
+
+fn proxy_block(world: &World, instance: &Instance, merge: bool) -> Value {
+    let upstreams: Vec<Value> = instance
+        .upstreams
+        .iter()
+        .map(|u| {
+            json!({
+                "DestinationType": "service", "DestinationName": u.service, "Datacenter": u.datacenter,
+                "LocalBindAddress": u.bind_address, "LocalBindPort": u.bind_port,
+            })
+        })
+        .collect();
+    let paths: Vec<Value> = instance
+        .expose
+        .iter()
+        .map(|p| json!({"ListenerPort": p.listener_port, "Path": p.path, "LocalPathPort": p.local_path_port}))
+        .collect();
+    let mut block = json!({
+        "DestinationServiceName": instance.service, "DestinationServiceID": instance.id,
+        "Mode": if instance.transparent { "transparent" } else { "" },
+        "Config": {}, "Upstreams": upstreams, "Expose": {"Paths": paths},
+    });
+    if instance.port > 0 {
+        block["LocalServiceAddress"] = json!("127.0.0.1");
+        block["LocalServicePort"] = json!(instance.port);
+    }
+    if merge {
+        block["Config"]["protocol"] = json!(world.config.protocol(&instance.service).as_str());
+        block["TransparentProxy"] = json!({"DialedDirectly": world.config.dialed_directly(&instance.service)});
+    }
+    block
+}

@@ -1,0 +1,41 @@
+//! Follows the Kubernetes API and makes a new world of every change.
+
+mod objects;
+mod reconcile;
+mod status;
+mod watch;
+
+pub(crate) use reconcile::reconcile;
+pub(crate) use watch::follow;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ApiResource, DynamicObject};
+
+use crate::intentions::Intention;
+
+/// A name in a namespace.
+type Key = (String, String);
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Pod(Touch<Pod>),
+    Service(Touch<Service>),
+    Slice(Touch<EndpointSlice>),
+    /// A custom resource of a kind of our group.
+    Resource(ApiResource, Touch<DynamicObject>),
+    /// The default intention was set.
+    Default(Intention),
+    /// Nothing in the cluster, but proxies must be rendered anew.
+    Touch,
+}
+
+/// What happened to objects of one kind.
+#[derive(Debug)]
+pub(crate) enum Touch<T> {
+    Set(Box<T>),
+    Gone(Box<T>),
+    /// These are all there are.
+    All(Vec<T>),
+}

@@ -1,0 +1,65 @@
+//! Tells the author of a custom resource what became of it: its condition `Synced`.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::config::accept::{Resource, Verdict};
+
+/// Patches conditions from a task of its own, so that the mesh waits for nobody.
+pub(super) struct Writer {
+    queue: mpsc::UnboundedSender<(ApiResource, Resource, Value)>,
+    /// By uid: the last condition, so that each is said once.
+    said: Mutex<HashMap<String, (bool, String)>>,
+}
+
+impl Writer {
+    /// Starts the task; it ends with the value.
+    pub(super) fn start(client: Client) -> Self {
+        let (queue, mut incoming) = mpsc::unbounded_channel::<(ApiResource, Resource, Value)>();
+        tokio::spawn(async move {
+            while let Some((api, resource, status)) = incoming.recv().await {
+                if let Err(error) = write(&client, &api, &resource, &status).await {
+                    tracing::debug!(kind = resource.kind, name = resource.name, %error, "no status written");
+                }
+            }
+        });
+        Self { queue, said: Mutex::default() }
+    }
+
+    /// Writes the condition, unless that is what it was written last.
+    pub(super) fn say(&self, api: &ApiResource, resource: &Resource, verdict: &Verdict) {
+        let message = verdict.as_ref().err().map(|m| m.join("; ")).unwrap_or_default();
+        let news = (verdict.is_ok(), message.clone());
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.insert(resource.uid.clone(), news.clone()).is_some_and(|last| last == news) {
+            return;
+        }
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let status = json!({
+            "conditions": [{
+                "type": "Synced",
+                "status": if verdict.is_ok() { "True" } else { "False" },
+                "reason": if verdict.is_ok() { "" } else { "ConfigEntryRefused" },
+                "message": message,
+                "lastTransitionTime": now,
+            }],
+            "lastSyncedTime": now,
+        });
+        let _ = self.queue.send((api.clone(), resource.clone(), status));
+    }
+}
+
+async fn write(client: &Client, api: &ApiResource, resource: &Resource, status: &Value) -> Result<(), kube::Error> {
+    let api: Api<DynamicObject> = match resource.namespace.as_str() {
+        "" => Api::all_with(client.clone(), api),
+        namespace => Api::namespaced_with(client.clone(), namespace, api),
+    };
+    let patch = Patch::Merge(json!({"status": status}));
+    api.patch_status(&resource.name, &PatchParams::default(), &patch).await.map(drop)
+}

@@ -1,0 +1,91 @@
+//! Configuration entries, as the control plane holds them once they were accepted.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+pub(crate) mod accept;
+mod schema;
+
+pub(crate) use schema::*;
+
+/// Every accepted entry.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Config {
+    /// By destination, `*` included.
+    pub(crate) intentions: BTreeMap<String, Vec<IntentionSource>>,
+    pub(crate) service_defaults: BTreeMap<String, ServiceDefaults>,
+    pub(crate) proxy_defaults: ProxyDefaults,
+    pub(crate) mesh: MeshEntry,
+    pub(crate) resolvers: BTreeMap<String, ServiceResolver>,
+    pub(crate) routers: BTreeMap<String, ServiceRouter>,
+    pub(crate) splitters: BTreeMap<String, ServiceSplitter>,
+}
+
+/// What a service speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocol {
+    /// Bytes.
+    #[default]
+    Tcp,
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2 in clear, from the first byte.
+    Http2,
+    /// gRPC, which is HTTP/2.
+    Grpc,
+}
+
+impl Protocol {
+    /// Whether requests can be told apart.
+    pub(crate) fn http_like(self) -> bool {
+        self != Self::Tcp
+    }
+
+    /// Whether the connection is HTTP/2 from its first byte.
+    pub(crate) fn http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc)
+    }
+
+    /// As configuration entries spell it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+impl Config {
+    /// What `service` speaks: its own defaults, then the proxy defaults, then tcp.
+    pub(crate) fn protocol(&self, service: &str) -> Protocol {
+        self.service_defaults
+            .get(service)
+            .and_then(|d| d.protocol)
+            .or(self.proxy_defaults.config.protocol)
+            .unwrap_or_default()
+    }
+
+    /// Whether client proxies get a way to dial the instances of `service` by their own addresses.
+    pub(crate) fn dialed_directly(&self, service: &str) -> bool {
+        let of_service = self.service_defaults.get(service).and_then(|d| d.transparent_proxy.as_ref());
+        of_service.or(self.proxy_defaults.transparent_proxy.as_ref()).is_some_and(|t| t.dialed_directly)
+    }
+
+    /// Whether connections without TLS to the application port of `service` are let through.
+    pub(crate) fn permissive_mtls(&self, service: &str) -> bool {
+        let of_service = self.service_defaults.get(service).and_then(|d| d.mutual_tls_mode);
+        self.mesh.allow_enabling_permissive_mutual_tls
+            && of_service.or(self.proxy_defaults.mutual_tls_mode) == Some(MutualTlsMode::Permissive)
+    }
+
+    /// Services that an entry names as its subject: each has a virtual address even without instances.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = &str> {
+        let named = self.service_defaults.keys().chain(self.resolvers.keys()).chain(self.routers.keys());
+        let named = named.chain(self.splitters.keys()).chain(self.intentions.keys());
+        named.map(String::as_str).filter(|name| *name != "*")
+    }
+}

@@ -1,0 +1,109 @@
+//! What comes in: the public listener with mutual TLS and intentions, and paths that are reachable without.
+
+use redirect::contract;
+use serde_json::{Value, json};
+
+use super::cluster::{LOCAL_APP, loopback};
+use super::{Resources, hcm, original_dst_filter, rbac, socket_address, tcp_proxy, tls, typed};
+use crate::config::{ExposePath, Protocol};
+use crate::registration::Instance;
+use crate::world::World;
+
+/// What a client may send before the connection to the application stands.
+const EARLY_DATA_BYTES: u32 = 64 * 1024;
+
+pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resources) {
+    let service = &instance.service;
+    let protocol = world.config.protocol(service);
+    loopback(LOCAL_APP, instance.port, protocol.http2(), resources);
+    public_listener(world, instance, protocol, resources);
+    let defaults = world.config.service_defaults.get(service);
+    let configured = defaults.map_or(&world.config.proxy_defaults.expose.paths, |d| &d.expose.paths);
+    for path in instance.expose.iter().chain(configured).filter(|p| p.listener_port > 0) {
+        exposed_path(instance, path, resources);
+    }
+}
+
+fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resources: &mut Resources) {
+    let service = &instance.service;
+    let mut filters = Vec::new();
+    let limit = world.config.service_defaults.get(service).and_then(|d| d.max_inbound_connections);
+    if let Some(limit) = limit.filter(|l| *l > 0) {
+        filters.push(json!({
+            "name": "envoy.filters.network.connection_limit",
+            "typed_config": {
+                "@type": typed!("extensions.filters.network.connection_limit.v3.ConnectionLimit"),
+                "stat_prefix": "inbound_connection_limit", "max_connections": limit,
+            },
+        }));
+    }
+    if protocol.http_like() {
+        filters.push(http_filters(world, service, protocol));
+    } else {
+        filters.push(rbac::network(world, service));
+        let mut to_application = tcp_proxy("public_listener", LOCAL_APP);
+        // Envoy's default dials the application for every TCP handshake, before it knows whether the client has a certificate.
+        to_application["typed_config"]["upstream_connect_mode"] = json!("ON_DOWNSTREAM_TLS_HANDSHAKE");
+        // the mode demands a bound for what the client sends meanwhile; beyond it, the client waits
+        to_application["typed_config"]["max_early_data_bytes"] = json!(EARLY_DATA_BYTES);
+        filters.push(to_application);
+    }
+    let alpn: &[&str] = match protocol {
+        Protocol::Tcp => &[],
+        Protocol::Http => &["http/1.1"],
+        Protocol::Http2 | Protocol::Grpc => &["h2", "http/1.1"],
+    };
+    let mut chains = vec![json!({"filters": filters, "transport_socket": tls::downstream(alpn)})];
+    let address = instance.address;
+    let mut body = json!({
+        "address": socket_address(address, contract::INBOUND_PORT), "traffic_direction": "INBOUND",
+    });
+    if instance.transparent && instance.port > 0 && world.config.permissive_mtls(service) {
+        body["listener_filters"] = json!([original_dst_filter()]);
+        chains.push(json!({
+            "filter_chain_match": {"destination_port": instance.port},
+            "filters": [tcp_proxy("permissive_public_listener", LOCAL_APP)],
+        }));
+    }
+    body["filter_chains"] = json!(chains);
+    resources.listener(format!("public_listener:{}", bracketed(address, contract::INBOUND_PORT)), body);
+}
+
+fn http_filters(world: &World, service: &str, protocol: Protocol) -> Value {
+    let routes = hcm::single("public_listener", "public_listener", None, LOCAL_APP);
+    let filters = vec![rbac::http(world, service, protocol)];
+    let mut manager = hcm::manager("public_listener", protocol, ("route_config", routes), filters);
+    let config = &mut manager["typed_config"];
+    config["forward_client_cert_details"] = json!("APPEND_FORWARD");
+    config["set_current_client_cert_details"] =
+        json!({"subject": true, "cert": true, "chain": true, "dns": true, "uri": true});
+    config["normalize_path"] = json!(true);
+    manager
+}
+
+fn exposed_path(instance: &Instance, path: &ExposePath, resources: &mut Resources) {
+    let letters: String = path.path.chars().filter(char::is_ascii_alphanumeric).collect();
+    let protocol = path.protocol.unwrap_or(Protocol::Http);
+    let cluster = if path.local_path_port == instance.port {
+        LOCAL_APP.to_owned()
+    } else {
+        let name = format!("exposed_cluster_{}", path.local_path_port);
+        loopback(&name, path.local_path_port, protocol.http2(), resources);
+        name
+    };
+    let label = format!("exposed_path_filter_{letters}_{}", path.listener_port);
+    let routes = hcm::single(&label, &label, Some(&path.path), &cluster);
+    let filters = vec![hcm::manager(&label, protocol, ("route_config", routes), Vec::new())];
+    resources.listener(
+        format!("exposed_path_{letters}:{}", bracketed(instance.address, path.listener_port)),
+        json!({
+            "address": socket_address(instance.address, path.listener_port), "traffic_direction": "INBOUND",
+            "filter_chains": [{"filters": filters}],
+        }),
+    );
+}
+
+/// Address and port as listener names spell them.
+fn bracketed(address: std::net::IpAddr, port: u16) -> String {
+    std::net::SocketAddr::new(address, port).to_string()
+}

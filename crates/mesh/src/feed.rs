@@ -1,0 +1,55 @@
+//! The protocol between the control plane and consul-dataplane, which stands in for Consul's gRPC on port 8502.
+//!
+//! `GET /v1/pellucid/proxy/<proxy id>?node=<Consul node>&index=<N>&wait=<Go duration>` answers with an [`Update`] as soon as the
+//! proxy's configuration is newer than `N` (everything, when `N` is 0), with status 304 when nothing changed for so long,
+//! and with 404 and a text when the proxy is not registered. `POST /v1/pellucid/dns?protocol=udp|tcp` takes a DNS message and
+//! answers with one, as Consul's `DNSService.Query` does.
+//!
+//! consul-dataplane serves the resources to Envoy over a Unix socket, as xDS in JSON with requests that are held until
+//! something changes. Files replaced by rename would be simpler, but Envoy opens one inotify instance for each file it
+//! watches, and Linux grants a user 128 of them: a handful of proxies.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Path of a proxy's configuration; the proxy id follows.
+pub const PROXY_PATH: &str = "/v1/pellucid/proxy/";
+/// Path that answers DNS messages.
+pub const DNS_PATH: &str = "/v1/pellucid/dns";
+/// Name of the static Envoy cluster that leads to consul-dataplane.
+pub const XDS_CLUSTER: &str = "consul-dataplane";
+
+/// Resources by name. `None`: the resource is gone.
+pub type Section = BTreeMap<String, Option<Value>>;
+
+/// What changed in a proxy's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Update {
+    /// What to ask with the next time.
+    pub index: u64,
+    /// The service that the proxy serves; Envoy's `node.cluster`.
+    pub service: String,
+    /// Whether these are all resources there are, and not only those that changed.
+    pub full: bool,
+    /// By the last part of xDS paths: `listeners`, `clusters`, `endpoints`, `routes`, `secrets`. Values are complete xDS
+    /// resources with their `@type`.
+    pub resources: BTreeMap<String, Section>,
+}
+
+/// The `ConfigSource` that sends Envoy to consul-dataplane for everything.
+#[must_use]
+pub fn config_source() -> Value {
+    json!({
+        "resource_api_version": "V3",
+        "api_config_source": {
+            "api_type": "REST",
+            "transport_api_version": "V3",
+            "cluster_names": [XDS_CLUSTER],
+            // the pause between two requests; the requests themselves are held
+            "refresh_delay": "0.001s",
+            "request_timeout": "3600s",
+        },
+    })
+}

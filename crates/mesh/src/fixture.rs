@@ -1,0 +1,62 @@
+//! Small worlds for tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::catalog::Catalog;
+use crate::config::accept::{Resource, accept};
+use crate::intentions::Intention;
+use crate::names::Names;
+use crate::objects::{pod, service, slice};
+use crate::registration::{Instance, Scope, register};
+use crate::world::World;
+
+/// Trust domain of the worlds.
+pub(crate) const TRUST_DOMAIN: &str = "11111111-2222-3333-4444-555555555555.consul";
+
+/// A world with one transparent instance for each name, and configuration entries (kind, name, spec).
+///
+/// The `i`-th service has Pod address 10.244.0.`i+1`, ClusterIP 10.96.0.`i+1`, application port 8080.
+pub(crate) fn world(names: &[&str], default_intention: Intention, entries: &[(&str, &str, Value)]) -> World {
+    let mut instances = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        let address = format!("10.244.0.{}", i + 1);
+        let pods = BTreeMap::from([(
+            ("default".to_owned(), (*name).to_owned()),
+            serde_json::from_value(pod(name, &address, true)).expect("a Pod"),
+        )]);
+        let service = serde_json::from_value(service(name, &format!("10.96.0.{}", i + 1))).expect("a Service");
+        let slice = serde_json::from_value(slice(name, name, &address, true)).expect("a slice");
+        let (made, refused) =
+            register(&Scope { datacenter: "dc1", service: &service, slices: vec![&slice], pods: &pods });
+        assert_eq!(refused, []);
+        instances.extend(made.into_iter().map(Arc::new));
+    }
+    let resources: Vec<Resource> = entries
+        .iter()
+        .map(|(kind, name, spec)| Resource {
+            kind: (*kind).to_owned(),
+            namespace: "default".to_owned(),
+            name: (*name).to_owned(),
+            uid: String::new(),
+            spec: spec.clone(),
+        })
+        .collect();
+    let (config, verdicts) = accept(&resources, "dc1");
+    for (resource, verdict) in verdicts {
+        assert_eq!(verdict, Ok(()), "{resource:?}");
+    }
+    let mut world = World::empty(Names::new("dc1", TRUST_DOMAIN), default_intention);
+    world.catalog = Catalog::new(&instances);
+    world.config = config;
+    let services: BTreeSet<String> = world.services().into_iter().map(str::to_owned).collect();
+    world.vips.retain_and_assign(services.iter().map(String::as_str));
+    world
+}
+
+/// The instance of a service of [`world`].
+pub(crate) fn instance<'a>(world: &'a World, service: &str) -> &'a Arc<Instance> {
+    &world.catalog.instances(service)[0]
+}

@@ -1,0 +1,123 @@
+//! Which service may talk to which: precedence and decision.
+
+use crate::config::{Action, Config, IntentionSource, Permission, Protocol};
+
+/// What happens where no intention says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Intention {
+    /// Connections are let through.
+    Allow,
+    /// Connections are refused.
+    Deny,
+}
+
+/// One rule that is in force at a destination.
+#[derive(Debug, Clone)]
+pub(crate) struct Rule<'a> {
+    /// Name of the source service, or `*`.
+    pub(crate) source: &'a str,
+    pub(crate) says: Says<'a>,
+}
+
+/// What a rule says of its source.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Says<'a> {
+    /// All or nothing.
+    Connection(Action),
+    /// By request.
+    Requests(&'a [Permission]),
+}
+
+impl Says<'_> {
+    fn of<'a>(source: &'a IntentionSource, protocol: Protocol) -> Says<'a> {
+        match source.action {
+            Some(action) => Says::Connection(action),
+            // what cannot be looked into cannot be allowed in part
+            None if !protocol.http_like() => Says::Connection(Action::Deny),
+            None => Says::Requests(&source.permissions),
+        }
+    }
+}
+
+/// The rules at `destination`, highest precedence first: exact before wildcard, of the destination before the source.
+/// A rule that a former one hides is left out.
+pub(crate) fn rules_at<'a>(config: &'a Config, destination: &str, protocol: Protocol) -> Vec<Rule<'a>> {
+    let mut rules: Vec<Rule<'a>> = Vec::new();
+    for destination in [destination, "*"] {
+        let mut sources: Vec<&IntentionSource> = config.intentions.get(destination).into_iter().flatten().collect();
+        sources.sort_by_key(|s| (s.name == "*", &s.name));
+        for source in sources {
+            if !rules.iter().any(|r| r.source == "*" || r.source == source.name) {
+                rules.push(Rule { source: &source.name, says: Says::of(source, protocol) });
+            }
+        }
+    }
+    rules
+}
+
+/// Whether `destination` is an upstream of `source` without being named: it may talk to it, or make some requests.
+pub(crate) fn visible(config: &Config, default: Intention, source: &str, destination: &str) -> bool {
+    let protocol = config.protocol(destination);
+    let rules = rules_at(config, destination, protocol);
+    match rules.iter().find(|r| r.source == "*" || r.source == source).map(|r| r.says) {
+        Some(Says::Connection(action)) => action == Action::Allow,
+        Some(Says::Requests(_)) => true,
+        None => default == Intention::Allow,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::accept::{Resource, accept};
+
+    fn config(list: &[(&str, &str, &str)]) -> Config {
+        let mut by_destination = std::collections::BTreeMap::<&str, Vec<serde_json::Value>>::new();
+        for (source, destination, action) in list {
+            let source = match *action {
+                "http" => json!({"name": source, "permissions": [{"action": "allow", "http": {"pathExact": "/a"}}]}),
+                action => json!({"name": source, "action": action}),
+            };
+            by_destination.entry(destination).or_default().push(source);
+        }
+        let resources: Vec<Resource> = by_destination
+            .into_iter()
+            .map(|(destination, sources)| Resource {
+                kind: "ServiceIntentions".into(),
+                namespace: "default".into(),
+                name: destination.replace('*', "all"),
+                uid: String::new(),
+                spec: json!({"destination": {"name": destination}, "sources": sources}),
+            })
+            .collect();
+        let (config, verdicts) = accept(&resources, "dc1");
+        for (resource, verdict) in verdicts {
+            assert_eq!(verdict, Ok(()), "{resource:?}");
+        }
+        config
+    }
+
+    #[rstest]
+    #[case::default_deny(&[], Intention::Deny, false)]
+    #[case::default_allow(&[], Intention::Allow, true)]
+    #[case::exact(&[("a", "b", "allow")], Intention::Deny, true)]
+    #[case::other_source(&[("x", "b", "allow")], Intention::Deny, false)]
+    #[case::exact_over_any_source(&[("*", "b", "allow"), ("a", "b", "deny")], Intention::Deny, false)]
+    #[case::any_source_over_any_destination(&[("*", "b", "deny"), ("a", "*", "allow")], Intention::Deny, false)]
+    #[case::exact_source_among_any_destination(&[("*", "*", "deny"), ("a", "*", "allow")], Intention::Deny, true)]
+    #[case::all(&[("*", "*", "deny")], Intention::Allow, false)]
+    #[case::permissions_on_tcp_deny(&[("a", "b", "http")], Intention::Allow, false)]
+    fn precedence(#[case] list: &[(&str, &str, &str)], #[case] default: Intention, #[case] expected: bool) {
+        assert_eq!(visible(&config(list), default, "a", "b"), expected);
+    }
+
+    #[test]
+    fn hidden_rules_are_left_out() {
+        let config = config(&[("a", "b", "allow"), ("*", "b", "deny"), ("a", "*", "deny"), ("c", "*", "allow")]);
+        let rules = rules_at(&config, "b", Protocol::Tcp);
+        assert_eq!(rules.iter().map(|r| r.source).collect::<Vec<_>>(), ["a", "*"]);
+    }
+}

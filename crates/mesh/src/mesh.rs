@@ -1,0 +1,208 @@
+//! The control plane as a value: started with its sockets, asked and changed while it runs, stopped.
+
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::ca::{Authority, CaError, Leaf, Validity, self_signed};
+use crate::cluster::{self, Change};
+use crate::intentions::Intention;
+use crate::names::Names;
+use crate::serve::{self, Gate, Shared};
+use crate::world::{Problem, World};
+
+/// What a [`Mesh`] is made of. The sockets are non-blocking.
+pub struct MeshOptions {
+    /// Who is asked for Pods, Services, EndpointSlices and the resources of group `consul.hashicorp.com`.
+    pub client: kube::Client,
+    /// Consul's HTTP API (8500).
+    pub http: TcpListener,
+    /// The proxies' configuration (8502).
+    pub feed: TcpListener,
+    /// Consul DNS (8600).
+    pub dns_udp: UdpSocket,
+    /// Consul DNS (8600).
+    pub dns_tcp: TcpListener,
+    /// Name of the datacenter: `dc1`.
+    pub datacenter: String,
+    /// What happens where no intention says otherwise.
+    pub default_intention: Intention,
+    /// Edits what proxies get; for saboteurs. `None` in every honest run.
+    pub tamper: Option<Arc<dyn EnvoyTamper>>,
+}
+
+/// Edits a proxy's Envoy configuration on its way out.
+pub trait EnvoyTamper: Send + Sync {
+    /// `resources` is an object of five objects, `listeners`, `clusters`, `endpoints`, `routes`, `secrets`: each maps
+    /// names to complete xDS resources with their `@type`.
+    fn edit(&self, proxy_id: &str, resources: &mut Value);
+}
+
+/// Why the control plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The root certificate could not be made.
+    #[error("start the certificate authority")]
+    Ca(#[from] CaError),
+    /// A socket is not usable.
+    #[error("serve {what} on the socket that was given")]
+    Socket {
+        /// Which of the sockets.
+        what: &'static str,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+}
+
+/// A running control plane. Dropping it stops it.
+pub struct Mesh {
+    shared: Arc<Shared>,
+    changes: mpsc::UnboundedSender<Change>,
+    gate: Gate,
+    tasks: TaskTracker,
+}
+
+impl Mesh {
+    /// Starts to follow the cluster and to serve; returns at once. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// [`Error::Ca`] when no root can be made, [`Error::Socket`] when a socket is not a listening, non-blocking one.
+    pub fn start(options: MeshOptions) -> Result<Self, Error> {
+        let MeshOptions { client, http, feed, dns_udp, dns_tcp, datacenter, default_intention, tamper } = options;
+        let trust_domain = format!("{}.consul", uuid());
+        let names = Names::new(&datacenter, &trust_domain);
+        let authority = Authority::new(names.clone())?;
+        let foreign = Authority::new(Names::new(&datacenter, &format!("{}.consul", uuid())))?;
+        let first = World::empty(names, default_intention);
+        let (worlds, world) = watch::channel(Arc::new(first));
+        let (changes, incoming) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::new(world, authority, foreign, tamper));
+        let gate = Gate::default();
+        let tasks = TaskTracker::new();
+        let cancel = gate.stopped();
+        tasks.spawn(cancel.clone().run_until_cancelled_owned(cluster::follow(client.clone(), changes.clone())));
+        tasks.spawn(cancel.run_until_cancelled_owned(cluster::reconcile(client, incoming, worlds)));
+        let socket = |what| move |source| Error::Socket { what, source };
+        serve::tcp(http, serve::http::router(shared.clone()), &gate, &tasks).map_err(socket("the HTTP API"))?;
+        serve::tcp(feed, serve::feed::router(shared.clone()), &gate, &tasks).map_err(socket("the feed"))?;
+        serve::dns::start(dns_udp, dns_tcp, shared.clone(), &gate, &tasks).map_err(socket("DNS"))?;
+        Ok(Self { shared, changes, gate, tasks })
+    }
+
+    /// Changes what happens where no intention says otherwise.
+    pub fn set_default_intention(&self, intention: Intention) {
+        self.send(Change::Default(intention));
+    }
+
+    /// `<uuid>.consul`.
+    #[must_use]
+    pub fn trust_domain(&self) -> String {
+        self.shared.world().names.trust_domain().to_owned()
+    }
+
+    /// A certificate for a service. `service_namespace` is its Kubernetes namespace and changes nothing: in Consul's
+    /// community edition every service is in namespace `default`.
+    #[must_use]
+    pub fn issue(&self, service_namespace: &str, service: &str) -> Leaf {
+        let _ = service_namespace;
+        certain(self.shared.authority.issue(service, Validity::Now))
+    }
+
+    /// As [`Mesh::issue`], and expired an hour ago.
+    #[must_use]
+    pub fn issue_expired(&self, service_namespace: &str, service: &str) -> Leaf {
+        let _ = service_namespace;
+        certain(self.shared.authority.issue(service, Validity::Expired))
+    }
+
+    /// A certificate that claims to be the service and is signed by itself only.
+    #[must_use]
+    pub fn issue_self_signed(&self, service: &str) -> Leaf {
+        certain(self_signed(&self.shared.world().names, service))
+    }
+
+    /// A certificate of a service of the same name in another trust domain, signed by that domain's root.
+    #[must_use]
+    pub fn issue_foreign(&self, service: &str) -> Leaf {
+        certain(self.shared.foreign.issue(service, Validity::Now))
+    }
+
+    /// The root certificates, PEM.
+    #[must_use]
+    pub fn roots_pem(&self) -> String {
+        self.shared.authority.root_pem()
+    }
+
+    /// Gives every proxy a new certificate, now.
+    pub fn rotate_certificates(&self) {
+        self.shared.forget_leaves();
+        self.send(Change::Touch);
+    }
+
+    /// The virtual address 240.x of a service; `None` while nothing refers to it. The namespace changes nothing.
+    #[must_use]
+    pub fn virtual_ip(&self, service_namespace: &str, service: &str) -> Option<IpAddr> {
+        let _ = service_namespace;
+        self.shared.world().vips.get(service).map(IpAddr::from)
+    }
+
+    /// The Envoy configuration that a proxy gets, private keys left out; `None` when it is not registered.
+    #[must_use]
+    pub fn proxy_config(&self, proxy_id: &str) -> Option<Value> {
+        let mut resources = self.shared.render(None, proxy_id)?;
+        if let Some(secrets) = resources.get_mut("secrets").and_then(Value::as_object_mut) {
+            for certificate in secrets.values_mut().filter_map(|s| s.get_mut("tls_certificate")) {
+                certificate["private_key"] = Value::from("[left out]");
+            }
+        }
+        Some(resources)
+    }
+
+    /// What the control plane was asked for and does not do, in the order of the objects' names.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.shared.world().problems.clone()
+    }
+
+    /// Stops serving, as when the servers are down: connections are dropped, new ones closed, datagrams lost. What
+    /// happens in the cluster meanwhile is still followed.
+    pub fn pause(&self) {
+        self.gate.close();
+    }
+
+    /// Serves again.
+    pub fn resume(&self) {
+        self.gate.open();
+    }
+
+    /// Stops everything and closes the sockets; returns at once.
+    pub fn stop(&self) {
+        self.gate.stop();
+        self.tasks.close();
+    }
+
+    fn send(&self, change: Change) {
+        // the receiver is gone only after `stop`, when changes no longer matter
+        let _ = self.changes.send(change);
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The authority has signed its own root with the same algorithm, so only a service name that no URI can hold fails.
+fn certain(leaf: Result<Leaf, CaError>) -> Leaf {
+    leaf.expect("a service name is ASCII, as Kubernetes demands")
+}
+
+fn uuid() -> String {
+    let n: u128 = rand::random();
+    let hex = format!("{n:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}

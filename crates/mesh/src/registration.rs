@@ -1,0 +1,112 @@
+//! Which Pods are registered as which Consul services: one instance for each Pod that a Service selects.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use redirect::contract;
+
+use crate::config::ExposePath;
+use crate::go;
+use crate::upstreams::{self, Upstream};
+
+mod pod;
+
+/// An application in a Pod and the proxy beside it, as they are registered together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Instance {
+    pub(crate) service: String,
+    /// `<pod>-<service>`.
+    pub(crate) id: String,
+    /// `<pod>-<service>-sidecar-proxy`.
+    pub(crate) proxy_id: String,
+    /// The Consul node, `<Kubernetes node>-virtual`.
+    pub(crate) node: String,
+    pub(crate) node_address: String,
+    pub(crate) namespace: String,
+    pub(crate) pod: String,
+    pub(crate) address: IpAddr,
+    /// The application's port; 0 when it has none.
+    pub(crate) port: u16,
+    /// ClusterIP of the Service and the Service port that leads to `port` (0 if none does); only with transparent proxy.
+    pub(crate) cluster_ip: Option<(IpAddr, u16)>,
+    pub(crate) transparent: bool,
+    pub(crate) health: Health,
+    pub(crate) expose: Vec<ExposePath>,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) meta: BTreeMap<String, String>,
+}
+
+/// Health as the readiness of the Pod gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    Passing,
+    NotReady,
+    Terminating,
+}
+
+/// What a Service's registration needs to know of the cluster.
+pub(crate) struct Scope<'a> {
+    pub(crate) datacenter: &'a str,
+    pub(crate) service: &'a Service,
+    pub(crate) slices: Vec<&'a EndpointSlice>,
+    pub(crate) pods: &'a BTreeMap<(String, String), Pod>,
+}
+
+/// A Pod that could not be registered, and why.
+pub(crate) type Refused = (String, String);
+
+/// Namespaces whose Pods are never registered.
+const IGNORED_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "local-path-storage"];
+
+/// Registers the Pods of one Service.
+pub(crate) fn register(scope: &Scope<'_>) -> (Vec<Instance>, Vec<Refused>) {
+    let labels = scope.service.metadata.labels.as_ref();
+    let ignored = labels.and_then(|l| l.get(contract::SERVICE_IGNORE)).and_then(|v| go::bool(v)) == Some(true);
+    let namespace = scope.service.metadata.namespace.as_deref().unwrap_or_default();
+    if ignored || IGNORED_NAMESPACES.contains(&namespace) {
+        return (Vec::new(), Vec::new());
+    }
+    let (mut instances, mut refused) = (BTreeMap::new(), Vec::new());
+    for endpoint in endpoints(scope) {
+        let Some(pod_name) = endpoint.target_ref.as_ref().filter(|t| t.kind.as_deref() == Some("Pod")) else {
+            continue;
+        };
+        let key = (namespace.to_owned(), pod_name.name.clone().unwrap_or_default());
+        let Some(pod) = scope.pods.get(&key) else { continue };
+        match pod::instance(scope, endpoint, pod) {
+            Ok(Some(instance)) => drop(instances.insert(instance.proxy_id.clone(), instance)),
+            Ok(None) => {}
+            Err(message) => refused.push((format!("Pod {}/{}", key.0, key.1), message)),
+        }
+    }
+    (instances.into_values().collect(), refused)
+}
+
+/// The endpoints of the Service's first address family, which is all that the older Endpoints object lists.
+fn endpoints<'a>(scope: &Scope<'a>) -> Vec<&'a Endpoint> {
+    let families = scope.service.spec.as_ref().and_then(|s| s.ip_families.as_ref());
+    let first = families.and_then(|f| f.first()).map(String::as_str);
+    let wanted = first.or_else(|| {
+        let types = || scope.slices.iter().map(|s| s.address_type.as_str());
+        types().find(|t| *t == "IPv4").or_else(|| types().next())
+    });
+    let slices = scope.slices.iter().filter(|s| Some(s.address_type.as_str()) == wanted);
+    slices.flat_map(|s| s.endpoints.iter().flatten()).collect()
+}
+
+fn health(endpoint: &Endpoint) -> Health {
+    let conditions = endpoint.conditions.as_ref();
+    if conditions.and_then(|c| c.terminating) == Some(true) {
+        Health::Terminating
+    } else if conditions.and_then(|c| c.ready).unwrap_or(true) {
+        Health::Passing
+    } else {
+        Health::NotReady
+    }
+}
+
+#[cfg(test)]
+mod tests;

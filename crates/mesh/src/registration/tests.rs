@@ -1,0 +1,121 @@
+//! Which Pods are registered, and as what.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::objects::{pod, service, slice};
+
+/// Registers one Pod by one Service, after `edit` changed them.
+fn registered(edit: impl Fn(&mut Value, &mut Value, &mut Value)) -> (Vec<Instance>, Vec<Refused>) {
+    let mut objects =
+        (pod("web-1", "10.244.0.7", true), service("web", "10.96.0.5"), slice("web", "web-1", "10.244.0.7", true));
+    edit(&mut objects.0, &mut objects.1, &mut objects.2);
+    let pod: Pod = serde_json::from_value(objects.0).expect("a Pod");
+    let service: Service = serde_json::from_value(objects.1).expect("a Service");
+    let slice: EndpointSlice = serde_json::from_value(objects.2).expect("a slice");
+    let pods = BTreeMap::from([(("default".to_owned(), "web-1".to_owned()), pod)]);
+    register(&Scope { datacenter: "dc1", service: &service, slices: vec![&slice], pods: &pods })
+}
+
+fn annotate(pod: &mut Value, key: &str, value: &str) {
+    pod["metadata"]["annotations"][format!("consul.hashicorp.com/{key}")] = json!(value);
+}
+
+#[test]
+fn a_ready_pod_is_a_passing_instance() {
+    let (instances, refused) = registered(|_, _, _| {});
+    assert_eq!(refused, []);
+    let [instance] = instances.as_slice() else { panic!("one instance, not {instances:?}") };
+    assert_eq!(instance.id, "web-1-web");
+    assert_eq!(instance.proxy_id, "web-1-web-sidecar-proxy");
+    assert_eq!((instance.node.as_str(), instance.node_address.as_str()), ("node-0-virtual", "172.18.0.2"));
+    assert_eq!((instance.address.to_string().as_str(), instance.port), ("10.244.0.7", 8080));
+    assert_eq!(instance.cluster_ip, Some(("10.96.0.5".parse().expect("an address"), 80)));
+    assert!(instance.transparent);
+    assert_eq!(instance.health, Health::Passing);
+    assert_eq!(instance.meta["k8s-namespace"], "default");
+}
+
+#[rstest]
+#[case::not_injected("connect-inject-status", "")]
+#[case::another_service_wins("kubernetes-service", "other")]
+fn pods_that_are_not_ours(#[case] annotation: &str, #[case] value: &str) {
+    let (instances, refused) = registered(|pod, _, _| annotate(pod, annotation, value));
+    assert_eq!((instances.len(), refused.len()), (0, 0));
+}
+
+#[rstest]
+#[case("true", 0)]
+#[case("1", 0)]
+#[case("false", 1)]
+#[case("yes", 1)]
+fn a_service_can_be_ignored(#[case] label: &str, #[case] count: usize) {
+    let (instances, _) = registered(|_, service, _| {
+        service["metadata"]["labels"] = json!({"consul.hashicorp.com/service-ignore": label})
+    });
+    assert_eq!(instances.len(), count);
+}
+
+#[rstest]
+#[case(json!({"ready": false}), Health::NotReady)]
+#[case(json!({"ready": false, "terminating": true}), Health::Terminating)]
+#[case(json!({}), Health::Passing)]
+fn health_is_readiness(#[case] conditions: Value, #[case] health: Health) {
+    let (instances, _) = registered(|_, _, slice| slice["endpoints"][0]["conditions"] = conditions.clone());
+    assert_eq!(instances[0].health, health);
+}
+
+#[rstest]
+#[case::name_of_the_service("connect-service", " , api", "api", 8080)]
+#[case::number("connect-service-port", "9090", "web", 9090)]
+#[case::name("connect-service-port", "http,9090", "web", 8080)]
+#[case::default("connect-service-default-port", "9091", "web", 9091)]
+fn annotations_name_service_and_port(#[case] key: &str, #[case] value: &str, #[case] service: &str, #[case] port: u16) {
+    let (instances, _) = registered(|pod, _, _| annotate(pod, key, value));
+    assert_eq!((instances[0].service.as_str(), instances[0].port), (service, port));
+}
+
+#[rstest]
+#[case("connect-service-port", "nope", "nope in annotation")]
+#[case("connect-service-upstreams", "db:x", "invalid upstream local bind port \"x\" in \"db:x\"")]
+fn mistakes_name_the_pod(#[case] key: &str, #[case] value: &str, #[case] message: &str) {
+    let (instances, refused) = registered(|pod, _, _| annotate(pod, key, value));
+    assert!(instances.is_empty());
+    assert_eq!(refused[0].0, "Pod default/web-1");
+    assert!(refused[0].1.contains(message), "{}", refused[0].1);
+}
+
+#[test]
+fn without_transparent_proxy_there_is_no_virtual_address() {
+    let (instances, _) = registered(|pod, _, _| annotate(pod, "transparent-proxy", "false"));
+    assert!(!instances[0].transparent);
+    assert_eq!(instances[0].cluster_ip, None);
+}
+
+#[test]
+fn a_headless_service_has_no_cluster_ip() {
+    let (instances, _) = registered(|_, service, _| service["spec"]["clusterIP"] = json!("None"));
+    assert!(instances[0].transparent);
+    assert_eq!(instances[0].cluster_ip, None);
+}
+
+#[test]
+fn overwritten_probes_are_exposed() {
+    let probe = |port: Value| json!({"httpGet": {"path": "/healthz", "port": port}});
+    let (instances, _) = registered(|pod, _, _| {
+        let mut original = pod.clone();
+        original["spec"]["containers"][0]["readinessProbe"] = probe(json!("http"));
+        original["spec"]["containers"][0]["livenessProbe"] = probe(json!(9090));
+        annotate(pod, "original-pod", &original.to_string());
+        pod["spec"]["containers"][0]["readinessProbe"] = probe(json!(20400));
+        pod["spec"]["containers"][0]["livenessProbe"] = probe(json!(20300));
+    });
+    let path = |listener_port, local_path_port| ExposePath {
+        listener_port,
+        local_path_port,
+        path: "/healthz".to_owned(),
+        protocol: None,
+    };
+    assert_eq!(instances[0].expose, [path(20300, 9090), path(20400, 8080)]);
+}

@@ -1,0 +1,155 @@
+//! The annotation `connect-service-upstreams`: upstreams with a local port of their own.
+
+use std::net::IpAddr;
+
+use crate::go;
+
+/// An explicit upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Upstream {
+    pub(crate) service: String,
+    /// As the annotation says; `None` when it does not.
+    pub(crate) datacenter: Option<String>,
+    pub(crate) bind_address: IpAddr,
+    pub(crate) bind_port: u16,
+}
+
+impl Upstream {
+    /// Consul's name of the upstream, by which it hides the implicit upstream of the same name.
+    pub(crate) fn id(&self) -> String {
+        match &self.datacenter {
+            Some(datacenter) => format!("{}?dc={datacenter}", self.service),
+            None => self.service.clone(),
+        }
+    }
+}
+
+/// Why the annotation was refused. The first three are worded as consul-k8s words them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    #[error("upstream structured incorrectly: {0}")]
+    Structure(String),
+    #[error("invalid upstream local bind port {port:?} in {raw:?}")]
+    Port { port: String, raw: String },
+    #[error("unsupported upstream option {option:?} in {raw:?}")]
+    Option { option: String, raw: String },
+    #[error("upstream {raw:?}: {what} comes with a later issue")]
+    Later { raw: String, what: &'static str },
+}
+
+/// Parses the whole annotation. `named_port` resolves the name of a container port; `datacenter` is ours.
+pub(crate) fn parse(
+    annotation: &str,
+    datacenter: &str,
+    named_port: impl Fn(&str) -> Option<u16>,
+) -> Result<Vec<Upstream>, UpstreamError> {
+    annotation.split(',').map(|raw| one(raw.trim(), datacenter, &named_port)).collect()
+}
+
+fn one(raw: &str, own_datacenter: &str, named_port: &impl Fn(&str) -> Option<u16>) -> Result<Upstream, UpstreamError> {
+    let wrong = || UpstreamError::Structure(raw.to_owned());
+    let later = |what| UpstreamError::Later { raw: raw.to_owned(), what };
+    let mut parts = raw.splitn(3, ':');
+    let (name, port, extra) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(wrong)?, parts.next());
+    if name.trim() == "prepared_query" {
+        return Err(later("a prepared query"));
+    }
+    let pieces: Vec<&str> = name.split('.').collect();
+    let labeled = pieces.get(1) == Some(&"svc");
+    let mut datacenter = None;
+    let service = match pieces.as_slice() {
+        [service, "svc"] => *service,
+        [service, "svc", dc, "dc"] => {
+            datacenter = Some((*dc).to_owned());
+            *service
+        }
+        [_, "svc", _, "peer"] => return Err(later("a peer")),
+        [_, "svc", ..] => return Err(wrong()),
+        _ => name,
+    };
+    if service.is_empty() {
+        return Err(wrong());
+    }
+    let bind_port = named_port(port)
+        .or_else(|| go::positive(port).and_then(|p| u16::try_from(p).ok()))
+        .ok_or_else(|| UpstreamError::Port { port: port.to_owned(), raw: raw.to_owned() })?;
+    let mut upstream =
+        Upstream { service: service.to_owned(), datacenter, bind_address: [127, 0, 0, 1].into(), bind_port };
+    if let Some(extra) = extra {
+        let (positional, options) = match extra.split_once('?') {
+            Some((dc, options)) => (dc, options),
+            None if extra.contains(['=', '&']) => ("", extra),
+            None => (extra, ""),
+        };
+        if labeled && !positional.is_empty() {
+            return Err(later("a destination port"));
+        }
+        if !positional.is_empty() {
+            upstream.datacenter = Some(positional.to_owned());
+        }
+        for option in options.split(['&', ';']).filter(|o| !o.is_empty()) {
+            apply_option(&mut upstream, option, raw)?;
+        }
+    }
+    match &upstream.datacenter {
+        Some(dc) if dc != own_datacenter => Err(later("another datacenter")),
+        _ => Ok(upstream),
+    }
+}
+
+fn apply_option(upstream: &mut Upstream, option: &str, raw: &str) -> Result<(), UpstreamError> {
+    let (key, value) = option.split_once('=').unwrap_or((option, ""));
+    let unsupported = || UpstreamError::Option { option: option.to_owned(), raw: raw.to_owned() };
+    match key {
+        "local_bind_address" | "local-bind-address" | "localBindAddress" => {
+            upstream.bind_address = value.parse().map_err(|_| unsupported())?;
+        }
+        "datacenter" | "dc" => match &upstream.datacenter {
+            Some(other) if other != value => return Err(UpstreamError::Structure(raw.to_owned())),
+            _ => upstream.datacenter = Some(value.to_owned()),
+        },
+        // without mesh gateways the modes do not differ
+        "mesh_gateway_mode" if matches!(value, "none" | "local" | "remote") => {}
+        "destination_port" | "destination-port" | "destinationPort" | "port" => {
+            return Err(UpstreamError::Later { raw: raw.to_owned(), what: "a destination port" });
+        }
+        _ => return Err(UpstreamError::Option { option: key.to_owned(), raw: raw.to_owned() }),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("upstream1:1234", "upstream1 127.0.0.1:1234")]
+    #[case(" upstream1:0x1F90 ", "upstream1 127.0.0.1:8080")]
+    #[case("upstream1:admin", "upstream1 127.0.0.1:9000")]
+    #[case("upstream1:1234:dc1", "upstream1?dc=dc1 127.0.0.1:1234")]
+    #[case("upstream1.ns1:1234", "upstream1.ns1 127.0.0.1:1234")]
+    #[case("upstream1.svc:1234", "upstream1 127.0.0.1:1234")]
+    #[case("upstream1.svc.dc1.dc:1234", "upstream1?dc=dc1 127.0.0.1:1234")]
+    #[case("a:1:?local_bind_address=127.0.0.77", "a 127.0.0.77:1")]
+    #[case("a:1, b:2", "a 127.0.0.1:1|b 127.0.0.1:2")]
+    #[case("a:1,", "upstream structured incorrectly: ")]
+    #[case("a", "upstream structured incorrectly: a")]
+    #[case("upstream1.svc.x.err:1234", "upstream structured incorrectly: upstream1.svc.x.err:1234")]
+    #[case("a:1 b:2", r#"invalid upstream local bind port "1 b" in "a:1 b:2""#)]
+    #[case("a:1:dc2", r#"upstream "a:1:dc2": another datacenter comes with a later issue"#)]
+    #[case("a.svc.p.peer:1", r#"upstream "a.svc.p.peer:1": a peer comes with a later issue"#)]
+    #[case("a:1:colour=red", r#"unsupported upstream option "colour" in "a:1:colour=red""#)]
+    fn forms(#[case] annotation: &str, #[case] expected: &str) {
+        let parsed = parse(annotation, "dc1", |name| (name == "admin").then_some(9000));
+        let shown = match parsed {
+            Ok(list) => {
+                let one = |u: &Upstream| format!("{} {}:{}", u.id(), u.bind_address, u.bind_port);
+                list.iter().map(one).collect::<Vec<_>>().join("|")
+            }
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(shown, expected);
+    }
+}

@@ -1,0 +1,63 @@
+//! Everything the control plane knows at one moment, immutable: what proxies are configured from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::intentions::Intention;
+use crate::names::Names;
+use crate::vip::VirtualIps;
+
+/// Something that the control plane was asked for and does not do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Kind, namespace and name: `ServiceIntentions default/web`.
+    pub object: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// A moment of the control plane.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    /// Grows with every change; never 0.
+    pub(crate) index: u64,
+    pub(crate) names: Names,
+    pub(crate) default_intention: Intention,
+    pub(crate) config: Config,
+    pub(crate) catalog: Catalog,
+    pub(crate) vips: VirtualIps,
+    /// ClusterIPs of Services without instances whose name is that of a resolver.
+    pub(crate) manual_vips: BTreeMap<String, BTreeSet<IpAddr>>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl World {
+    /// The world before anything is known.
+    pub(crate) fn empty(names: Names, default_intention: Intention) -> Self {
+        Self {
+            index: 1,
+            names,
+            default_intention,
+            config: Config::default(),
+            catalog: Catalog::default(),
+            vips: VirtualIps::default(),
+            manual_vips: BTreeMap::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Every service that has instances or that an entry names.
+    pub(crate) fn services(&self) -> BTreeSet<&str> {
+        self.catalog.services().chain(self.config.subjects()).collect()
+    }
+
+    /// The addresses by which clients mean `service`: the automatic one and ClusterIPs, sorted.
+    pub(crate) fn virtual_addresses(&self, service: &str) -> BTreeSet<IpAddr> {
+        let mut addresses: BTreeSet<IpAddr> = self.vips.get(service).map(IpAddr::from).into_iter().collect();
+        addresses.extend(self.catalog.instances(service).iter().filter_map(|i| i.cluster_ip).map(|(ip, _)| ip));
+        addresses.extend(self.manual_vips.get(service).into_iter().flatten());
+        addresses
+    }
+}

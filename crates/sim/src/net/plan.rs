@@ -1,0 +1,187 @@
+//! Which address everything in a lab has: data, no effects.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::Families;
+
+/// The addresses of one lab. All labs have the same: their namespaces keep them apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    families: Families,
+}
+
+/// Third and fourth byte of the control plane's address in 172.18.0.0/16.
+const CONTROL_PLANE: u16 = 0xff02;
+/// Third and fourth byte of the cluster DNS's address.
+const CLUSTER_DNS: u16 = 0xff03;
+
+impl Plan {
+    pub(crate) fn new(families: Families) -> Self {
+        Self { families }
+    }
+
+    /// Where Services get their ClusterIPs, the primary family first.
+    pub(crate) fn service_cidrs(self) -> Vec<IpNet> {
+        self.pick(
+            Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16).into(),
+            Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0), 112).into(),
+        )
+    }
+
+    /// Where the Pods of one node get their addresses.
+    pub(crate) fn pod_cidrs(self, node: u8) -> Vec<IpNet> {
+        self.pick(
+            Ipv4Net::new_assert(Ipv4Addr::new(10, 244, node, 0), 24).into(),
+            Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x244, node.into(), 0, 0, 0, 0), 64).into(),
+        )
+    }
+
+    /// Where all Pods get their addresses.
+    pub(crate) fn all_pod_cidrs(self) -> Vec<IpNet> {
+        self.pick(
+            Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16).into(),
+            Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 0), 48).into(),
+        )
+    }
+
+    pub(super) fn pod(self, node: u8, host: u8) -> Vec<IpAddr> {
+        self.pick(
+            Ipv4Addr::new(10, 244, node, host).into(),
+            Ipv6Addr::new(0xfd00, 0x10, 0x244, node.into(), 0, 0, 0, host.into()).into(),
+        )
+    }
+
+    pub(super) fn fabric(self) -> Vec<IpAddr> {
+        self.site(1)
+    }
+
+    pub(super) fn node(self, node: u8) -> Vec<IpAddr> {
+        self.site(u16::from(node) + 2)
+    }
+
+    /// The control-plane station.
+    pub(crate) fn control_plane(self) -> Vec<IpAddr> {
+        self.site(CONTROL_PLANE)
+    }
+
+    /// The cluster-dns station.
+    pub(crate) fn cluster_dns(self) -> Vec<IpAddr> {
+        self.site(CLUSTER_DNS)
+    }
+
+    /// ClusterIPs of the Service `kubernetes`.
+    pub(crate) fn api_service(self) -> Vec<IpAddr> {
+        self.service(1)
+    }
+
+    /// ClusterIPs of the Service `kube-dns`.
+    pub(crate) fn dns_service(self) -> Vec<IpAddr> {
+        self.service(10)
+    }
+
+    fn service(self, host: u8) -> Vec<IpAddr> {
+        self.pick(
+            Ipv4Addr::new(10, 96, 0, host).into(),
+            Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, host.into()).into(),
+        )
+    }
+
+    /// An address of the network that nodes and the lab's own stations share.
+    fn site(self, host: u16) -> Vec<IpAddr> {
+        let [high, low] = host.to_be_bytes();
+        self.pick(Ipv4Addr::new(172, 18, high, low).into(), Ipv6Addr::new(0xfd00, 0x172, 0x18, 0, 0, 0, 0, host).into())
+    }
+
+    fn pick<T>(self, v4: T, v6: T) -> Vec<T> {
+        match self.families {
+            Families::V4 => vec![v4],
+            Families::V6 => vec![v6],
+            Families::Dual => vec![v4, v6],
+        }
+    }
+}
+
+/// Hands out the last byte of Pod addresses of one node: in a circle, so that an address rests before it comes back.
+#[derive(Debug)]
+pub(super) struct Pool {
+    taken: BTreeSet<u8>,
+    next: u8,
+}
+
+impl Pool {
+    /// .0 is the network, .1 is customarily the node, .255 is the broadcast address.
+    const FIRST: u8 = 2;
+    const LAST: u8 = 254;
+
+    pub(super) fn new() -> Self {
+        Self { taken: BTreeSet::new(), next: Self::FIRST }
+    }
+
+    pub(super) fn take(&mut self) -> Option<u8> {
+        let host = (self.next..=Self::LAST).chain(Self::FIRST..self.next).find(|host| !self.taken.contains(host))?;
+        self.taken.insert(host);
+        self.next = if host == Self::LAST { Self::FIRST } else { host + 1 };
+        Some(host)
+    }
+
+    pub(super) fn give_back(&mut self, host: u8) {
+        self.taken.remove(&host);
+    }
+}
+
+/// The last byte of a Pod's address, by which [`Pool`] knows it.
+pub(super) fn host_byte(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[3],
+        IpAddr::V6(v6) => v6.octets()[15],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::v4(Families::V4, "10.244.1.7", "172.18.0.3", "172.18.255.2", "10.96.0.10")]
+    #[case::v6(Families::V6, "fd00:10:244:1::7", "fd00:172:18::3", "fd00:172:18::ff02", "fd00:10:96::a")]
+    fn addresses_of_a_family(
+        #[case] families: Families,
+        #[case] pod: IpAddr,
+        #[case] node: IpAddr,
+        #[case] control_plane: IpAddr,
+        #[case] dns: IpAddr,
+    ) {
+        let plan = Plan::new(families);
+        assert_eq!(plan.pod(1, 7), [pod]);
+        assert_eq!(plan.node(1), [node]);
+        assert_eq!(plan.control_plane(), [control_plane]);
+        assert_eq!(plan.dns_service(), [dns]);
+        assert!(plan.pod_cidrs(1)[0].contains(&pod));
+        assert!(plan.all_pod_cidrs()[0].contains(&pod));
+        assert!(plan.service_cidrs()[0].contains(&dns));
+    }
+
+    #[test]
+    fn dual_stack_has_ipv4_first() {
+        let plan = Plan::new(Families::Dual);
+        assert!(plan.pod(0, 2)[0].is_ipv4());
+        assert!(plan.pod(0, 2)[1].is_ipv6());
+    }
+
+    #[test]
+    fn an_address_rests_before_it_comes_back_and_none_is_given_twice() {
+        let mut pool = Pool::new();
+        let first = pool.take().expect("the pool is full");
+        pool.give_back(first);
+        assert_ne!(pool.take(), Some(first));
+        let rest = std::iter::from_fn(|| pool.take()).count();
+        assert_eq!(rest, 252, "253 addresses, one of them taken before");
+        pool.give_back(first);
+        assert_eq!(pool.take(), Some(first));
+    }
+}

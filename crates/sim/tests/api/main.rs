@@ -1,0 +1,8 @@
+//! The API server and the controllers, as clients see them: over HTTPS on loopback.
+
+mod cluster;
+mod controllers;
+mod node;
+mod objects;
+mod patches;
+mod webhooks;
