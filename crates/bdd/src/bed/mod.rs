@@ -1,0 +1,90 @@
+//! What steps ask of a test bed; they never know which one it is.
+
+pub mod sim;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ::sim::ProbeOutcome;
+use anyhow::Result;
+use async_trait::async_trait;
+use capture::Recorder;
+
+use crate::cluster::Cluster;
+use crate::pods::{PodRef, Pods};
+use crate::settings::Settings;
+use crate::vocabulary::parameters::{Certificate, Component, State, Verdict};
+
+/// How patient this bed wants its steps to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// A positive outcome is polled this long.
+    pub patience: Duration,
+    /// A negative outcome must hold this long.
+    pub quiet: Duration,
+    /// A Pod may take this long to become ready.
+    pub ready: Duration,
+    /// How many times faster than real time `seconds pass`.
+    pub tempo: f64,
+}
+
+/// What a client needs to speak TLS to a proxy; PEM.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// Certificate chain and key, when one is presented.
+    pub identity: Option<(String, String)>,
+    /// Server name to ask for.
+    pub server_name: String,
+}
+
+/// The rules of one Pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RuleDump {
+    /// `iptables-save` of the nat table.
+    pub v4: String,
+    /// `ip6tables-save` of the nat table.
+    pub v6: String,
+}
+
+/// A cluster with the product installed, the mesh running, and every packet recorded.
+#[async_trait]
+pub trait Bed: Send + Sync {
+    /// The cluster's API.
+    fn cluster(&self) -> &Cluster;
+    /// The cluster's Pods as a watch knows them.
+    fn pods(&self) -> &Pods;
+    /// All packets.
+    fn recorder(&self) -> &Recorder;
+    /// How patient to be.
+    fn timing(&self) -> Timing;
+    /// Names and addresses of the nodes.
+    fn nodes(&self) -> Vec<(String, Vec<IpAddr>)>;
+    /// The address of the cluster's DNS service.
+    fn cluster_dns(&self) -> IpAddr;
+    /// The Pod's own address in 240.0.0.0/4, when the mesh has given its service one.
+    fn virtual_ip(&self, namespace: &str, service: &str) -> Option<IpAddr>;
+    /// The server name by which proxies ask for a service.
+    fn server_name(&self, namespace: &str, service: &str) -> String;
+    /// Makes something outside the mesh answer at an address.
+    async fn external(&self, name: &str, address: SocketAddr) -> Result<()>;
+    /// Runs all probes of a Pod now.
+    async fn probe(&self, pod: &PodRef) -> Result<Vec<ProbeOutcome>>;
+    /// The rules in the Pod's network; `None` when it has no network (any more).
+    async fn rules(&self, pod: &PodRef) -> Result<Option<RuleDump>>;
+    /// GET of the proxy's admin interface.
+    async fn admin(&self, pod: &PodRef, path: &str) -> Result<String>;
+    /// Sets the default intention.
+    async fn default_intention(&self, verdict: Verdict) -> Result<()>;
+    /// Waits until every running proxy works with the newest configuration.
+    async fn converge(&self) -> Result<()>;
+    /// What a client presents.
+    async fn credentials(&self, certificate: &Certificate, namespace: &str, service: &str) -> Result<Credentials>;
+    /// Stops, starts … a part of the system, of one Pod where it is one's.
+    async fn component(&self, component: Component, of: Option<&PodRef>, state: State) -> Result<()>;
+    /// Changes the installation to these settings.
+    async fn reconfigure(&self, settings: &Settings) -> Result<()>;
+    /// A command line that joins the Pod's network, for a person.
+    fn join_line(&self, pod: &PodRef) -> String;
+    /// Ends everything.
+    async fn stop(&self);
+}

@@ -1,0 +1,369 @@
+//! The bed on one machine: a lab of network namespaces with the product installed and the stand-in mesh running.
+
+mod admin;
+mod external;
+mod images;
+mod observer;
+mod processes;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use async_trait::async_trait;
+use capture::{Place, ProxyPorts, Recorder};
+use mesh::{Intention, Mesh, MeshOptions};
+use netns::NetNs;
+use redirect::contract;
+use sim::{Dial as _, Families, Lab, LabOptions, ProbeOutcome, SandboxObserver};
+
+use super::{Bed, Credentials, RuleDump, Timing};
+use crate::cluster::Cluster;
+use crate::evidence::Folder;
+use crate::install;
+use crate::later::{Issue, comes_with};
+use crate::pods::{PodRef, Pods, has_condition, is_going};
+use crate::settings::{Backend, Settings};
+use crate::suite::Suite;
+use crate::timeline::Timeline;
+use crate::vocabulary::parameters::{Certificate, Component, State, Verdict};
+
+use external::Externals;
+use observer::Taps;
+use processes::Stopped;
+
+/// How many times faster than a real kubelet's its periods and back-offs pass.
+const TEMPO: f64 = 40.0;
+/// A machine with two busy cores starts three Pods in a second or two; what takes this long never comes.
+const READY: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_millis(500);
+
+/// A lab, the mesh's servers, and the recorder of all packets.
+pub struct SimBed {
+    lab: Lab,
+    mesh: Mesh,
+    cluster: Cluster,
+    pods: Pods,
+    taps: Arc<Taps>,
+    externals: Externals,
+    stopped: Stopped,
+    servers: String,
+    datacenter: String,
+    families: Families,
+    backend: Backend,
+    work: PathBuf,
+}
+
+impl SimBed {
+    /// Builds everything, and returns when Pods can be created and are injected.
+    ///
+    /// # Errors
+    /// Which part did not come up, and why.
+    pub async fn start(suite: &Suite, settings: &Settings, folder: &Folder, timeline: &Timeline) -> Result<Self> {
+        let name = format!("lab-{}", suite.number());
+        let work = suite.work.join(&name);
+        let ports = ProxyPorts {
+            outbound: contract::OUTBOUND_PORT,
+            inbound: contract::INBOUND_PORT,
+            dns: contract::CONSUL_DNS_PORT,
+        };
+        let recorder = Recorder::new(folder.path().join("packets"), ports).context("start the recorder")?;
+        let taps = Arc::new(Taps::new(Arc::new(recorder), timeline.clone()));
+        let observer: Arc<dyn SandboxObserver> = Arc::clone(&taps) as Arc<dyn SandboxObserver>;
+        let saboteur = suite.settings.saboteur;
+        let families = settings.families()?;
+        let lab = Lab::start(LabOptions {
+            name,
+            nodes: settings.nodes()?,
+            families,
+            scratch: work.join("scratch"),
+            artifacts: folder.path().join("lab"),
+            images: images::table(&suite.settings, settings, &work.join("scripts"))?,
+            observer,
+            tempo: TEMPO,
+            lacks: settings.lacks()?,
+            tamper: saboteur.and_then(|s| s.api_tamper()),
+        })
+        .await?;
+        match Self::furnish(suite, settings, &lab, &taps, timeline).await {
+            Ok((mesh, pods, cluster, servers)) => Ok(Self {
+                mesh,
+                cluster,
+                pods,
+                taps,
+                externals: Externals::new(suite.settings.bin_dir.join("workload")),
+                stopped: Stopped::default(),
+                servers,
+                datacenter: settings.datacenter().to_owned(),
+                families,
+                backend: settings.backend()?,
+                work,
+                lab,
+            }),
+            Err(error) => {
+                lab.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The mesh's servers and the webhook.
+    async fn furnish(
+        suite: &Suite,
+        settings: &Settings,
+        lab: &Lab,
+        taps: &Taps,
+        timeline: &Timeline,
+    ) -> Result<(Mesh, Pods, Cluster, String)> {
+        timeline.note("the cluster is up");
+        if lab.nodes().len() > 1 {
+            for node in lab.nodes() {
+                taps.station(&node.netns, &node.name, Place::Uplink).await;
+            }
+        }
+        let cluster = Cluster::new(lab.client());
+        let pods = Pods::watch(lab.internal_client());
+        install::kinds(&cluster).await?;
+        let station = lab.control_plane();
+        let address = *station.addresses.first().context("find the address of the mesh's servers")?;
+        let tcp = |port| {
+            let socket = SocketAddr::new(address, port);
+            station.netns.tcp_listen(socket).with_context(|| format!("listen on {socket} for the mesh's servers"))
+        };
+        let dns = SocketAddr::new(address, 8600);
+        let mesh = Mesh::start(MeshOptions {
+            client: lab.internal_client(),
+            http: tcp(8500)?,
+            feed: tcp(8502)?,
+            dns_udp: station.netns.udp_bind(dns).context("answer DNS for the mesh's servers")?,
+            dns_tcp: tcp(8600)?,
+            datacenter: settings.datacenter().to_owned(),
+            default_intention: intention(settings.default_intention.unwrap_or(Verdict::Allow)),
+            tamper: suite.settings.saboteur.and_then(|s| s.envoy_tamper()),
+        })
+        .context("start the mesh's servers")?;
+        let servers = address.to_string();
+        install::webhook(&cluster, &pods, settings, &suite.certificate, &servers, READY).await?;
+        reachable(lab, &cluster).await?;
+        timeline.note("the webhook is up");
+        Ok((mesh, pods, cluster, servers))
+    }
+
+    fn netns(&self, pod: &PodRef) -> Result<NetNs> {
+        let sandbox = self.taps.sandbox(&pod.namespace, &pod.name);
+        Ok(sandbox.with_context(|| format!("find the network of {}", pod.host()))?.netns)
+    }
+
+    /// What the first running proxy lacks that the control plane wants it to have.
+    async fn lacking(&self) -> Result<(), String> {
+        for pod in self.pods.all() {
+            let injected =
+                pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(contract::CONNECT_INJECT_STATUS));
+            if !injected || is_going(&pod) || !has_condition(&pod, "Ready") {
+                continue;
+            }
+            let found = PodRef::from(&*pod);
+            let Ok(netns) = self.netns(&found) else { continue };
+            let lacking = async {
+                let dump = admin::dump(&netns).await?;
+                let id = admin::proxy_id(&dump).context("find the proxy's id")?;
+                let wanted = self.mesh.proxy_config(id).with_context(|| format!("find {id} in the catalogue"))?;
+                anyhow::Ok(admin::difference(&wanted, &dump).map(|lacks| format!("{id}: {lacks}")))
+            };
+            match lacking.await {
+                Ok(None) => {}
+                Ok(Some(lacks)) => return Err(lacks),
+                Err(error) => return Err(format!("{}: {error:#}", found.host())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the webhook's Service leads somewhere, seen from where the API server dials it.
+async fn reachable(lab: &Lab, cluster: &Cluster) -> Result<()> {
+    let node = lab.nodes().first().context("find the first node")?;
+    let service = cluster.get("Service", install::NAMESPACE, install::WEBHOOK).await?;
+    let ip = service.as_ref().and_then(|s| s["spec"]["clusterIP"].as_str()?.parse::<IpAddr>().ok());
+    let address = SocketAddr::new(ip.context("find the address of the webhook's Service")?, 443);
+    let look = async || node.netns.dial(address).await.map(|_| ());
+    crate::wait::until(&format!("the webhook to be reachable at {address}"), READY, look).await
+}
+
+fn intention(verdict: Verdict) -> Intention {
+    match verdict {
+        Verdict::Allow => Intention::Allow,
+        Verdict::Deny => Intention::Deny,
+    }
+}
+
+fn save(netns: &NetNs, program: &str) -> Result<String> {
+    let output = netns.run(|| Command::new(program).args(["-t", "nat"]).output())?;
+    let output = output.with_context(|| format!("run {program} (is the package iptables installed?)"))?;
+    if !output.status.success() {
+        bail!("read rules: {program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[async_trait]
+impl Bed for SimBed {
+    fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    fn pods(&self) -> &Pods {
+        &self.pods
+    }
+
+    fn recorder(&self) -> &Recorder {
+        &self.taps.recorder
+    }
+
+    fn timing(&self) -> Timing {
+        Timing { patience: PATIENCE, quiet: QUIET, ready: READY, tempo: TEMPO }
+    }
+
+    fn nodes(&self) -> Vec<(String, Vec<IpAddr>)> {
+        self.lab.nodes().iter().map(|n| (n.name.clone(), n.addresses.clone())).collect()
+    }
+
+    fn cluster_dns(&self) -> IpAddr {
+        self.lab.cluster_dns()
+    }
+
+    fn virtual_ip(&self, namespace: &str, service: &str) -> Option<IpAddr> {
+        self.mesh.virtual_ip(namespace, service)
+    }
+
+    fn server_name(&self, _: &str, service: &str) -> String {
+        format!("{service}.default.{}.internal.{}", self.datacenter, self.mesh.trust_domain())
+    }
+
+    async fn external(&self, name: &str, address: SocketAddr) -> Result<()> {
+        if self.externals.has(name, address) {
+            return Ok(());
+        }
+        if self.externals.has_host(name) {
+            self.lab.remove_station(name).await?;
+        }
+        let station = self.lab.station(name, &[address.ip()]).await?;
+        self.taps.station(&station.netns, name, Place::Eth0).await;
+        self.externals.serve(&station.netns, name, address).await
+    }
+
+    async fn probe(&self, pod: &PodRef) -> Result<Vec<ProbeOutcome>> {
+        self.lab.probe_now(&pod.namespace, &pod.name).await
+    }
+
+    async fn rules(&self, pod: &PodRef) -> Result<Option<RuleDump>> {
+        let Ok(netns) = self.netns(pod) else { return Ok(None) };
+        let (backend, v6) = (self.backend, self.families != Families::V4);
+        let dump = tokio::task::spawn_blocking(move || {
+            let mut dump = RuleDump { v4: save(&netns, "iptables-nft-save")?, v6: String::new() };
+            if backend == Backend::IptablesLegacy {
+                dump.v4 = save(&netns, "iptables-legacy-save")?;
+            }
+            if v6 {
+                let program =
+                    if backend == Backend::IptablesLegacy { "ip6tables-legacy-save" } else { "ip6tables-nft-save" };
+                dump.v6 = save(&netns, program)?;
+            }
+            anyhow::Ok(dump)
+        });
+        dump.await.context("start a thread")?.map(Some)
+    }
+
+    async fn admin(&self, pod: &PodRef, path: &str) -> Result<String> {
+        admin::get(&self.netns(pod)?, path).await
+    }
+
+    async fn default_intention(&self, verdict: Verdict) -> Result<()> {
+        self.mesh.set_default_intention(intention(verdict));
+        Ok(())
+    }
+
+    async fn converge(&self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let Err(lacking) = self.lacking().await else { return Ok(()) };
+            if start.elapsed() >= PATIENCE {
+                // a proxy that was stopped on purpose never converges; requests will show what that means
+                self.taps.timeline.note(format!("a proxy does not have the newest configuration: {lacking}"));
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    async fn credentials(&self, certificate: &Certificate, namespace: &str, service: &str) -> Result<Credentials> {
+        // somebody who may, so that nothing but the certificate can be the reason for a refusal
+        const SOMEBODY: &str = "static-client";
+        let leaf = match certificate {
+            Certificate::None => None,
+            Certificate::SelfSigned => Some(self.mesh.issue_self_signed(SOMEBODY)),
+            Certificate::Expired => Some(self.mesh.issue_expired(namespace, SOMEBODY)),
+            Certificate::OtherTrustDomain => Some(self.mesh.issue_foreign(SOMEBODY)),
+            Certificate::Of(name) => Some(self.mesh.issue(namespace, name)),
+        };
+        Ok(Credentials {
+            identity: leaf.map(|l| (l.cert_chain_pem, l.key_pem)),
+            server_name: self.server_name(namespace, service),
+        })
+    }
+
+    async fn component(&self, component: Component, of: Option<&PodRef>, state: State) -> Result<()> {
+        match (component, of, state) {
+            (Component::ControlPlane, _, State::Stopped | State::Killed) => self.mesh.pause(),
+            (Component::ControlPlane, _, State::Started) => self.mesh.resume(),
+            (Component::ControlPlane, _, State::Restarted) => {
+                self.mesh.pause();
+                self.mesh.resume();
+            }
+            (Component::Proxy, Some(pod), State::Stopped) => self.stopped.stop(self.netns(pod)?)?,
+            (Component::Proxy, Some(pod), State::Started) => self.stopped.start(&self.netns(pod)?)?,
+            (Component::Proxy, Some(pod), State::Killed | State::Restarted) => {
+                processes::kill_proxy(&self.netns(pod)?)?;
+            }
+            (Component::Proxy, Some(pod), State::AskedToShutDown) => {
+                admin::exchange(&self.netns(pod)?, contract::GRACEFUL_PORT, "POST", "graceful_shutdown").await?;
+            }
+            (Component::CniPlugin | Component::Node, _, state) => {
+                return Err(comes_with(&format!("the {component} is {state}"), Issue::Cni));
+            }
+            (Component::MeshGateway, _, state) => {
+                return Err(comes_with(&format!("the mesh gateway is {state}"), Issue::Clusters));
+            }
+            (component, _, state) => bail!("have the {component} {state}: this bed does not know how"),
+        }
+        Ok(())
+    }
+
+    async fn reconfigure(&self, settings: &Settings) -> Result<()> {
+        if settings.families()? != self.families || settings.backend()? != self.backend {
+            bail!("change the address families or the rule backend of a running mesh");
+        }
+        install::reconfigure(&self.cluster, &self.pods, settings, &self.servers, READY).await?;
+        reachable(&self.lab, &self.cluster).await
+    }
+
+    fn join_line(&self, pod: &PodRef) -> String {
+        let Ok(netns) = self.netns(pod) else { return format!("{} has no network any more", pod.host()) };
+        format!(
+            "nsenter --user --preserve-credentials --mount --target {} nsenter --net={}",
+            std::process::id(),
+            netns.proc_path().display()
+        )
+    }
+
+    async fn stop(&self) {
+        self.mesh.stop();
+        self.lab.stop().await;
+        // what is left is on a file system that goes with the sandbox
+        let _ = std::fs::remove_dir_all(&self.work);
+    }
+}

@@ -1,0 +1,70 @@
+//! Opens a tap on every interface of a Pod before its first process runs, and keeps what is known of its network.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use capture::{Place, Recorder, Vantage};
+use netns::NetNs;
+use sim::{SandboxInfo, SandboxObserver};
+
+use crate::timeline::Timeline;
+
+/// Records every Pod of the scenario. The mesh's own Pods talk to servers outside the mesh and are not part of any
+/// statement.
+pub(super) struct Taps {
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) timeline: Timeline,
+    sandboxes: Mutex<HashMap<(String, String), SandboxInfo>>,
+}
+
+/// Namespace of the mesh's own Pods.
+const MESH: &str = "consul";
+
+impl Taps {
+    pub(super) fn new(recorder: Arc<Recorder>, timeline: Timeline) -> Self {
+        Self { recorder, timeline, sandboxes: Mutex::default() }
+    }
+
+    /// A Pod's network, when it has one now.
+    pub(super) fn sandbox(&self, namespace: &str, pod: &str) -> Option<SandboxInfo> {
+        let sandboxes = self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        sandboxes.get(&(namespace.to_owned(), pod.to_owned())).cloned()
+    }
+
+    async fn tap(&self, netns: &NetNs, interface: &str, host: &str, place: Place) {
+        let vantage = Vantage { host: host.to_owned(), place };
+        if let Err(error) = self.recorder.tap(netns, interface, vantage).await {
+            // statements about it will say that nobody recorded it
+            self.timeline.note(format!("not recorded: {:#}", anyhow::Error::from(error)));
+        }
+    }
+
+    /// Records a host that is no Pod.
+    pub(super) async fn station(&self, netns: &NetNs, name: &str, place: Place) {
+        self.tap(netns, "eth0", name, place).await;
+    }
+}
+
+#[async_trait]
+impl SandboxObserver for Taps {
+    async fn created(&self, sandbox: &SandboxInfo) {
+        let key = (sandbox.namespace.clone(), sandbox.pod.clone());
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sandbox.clone());
+        if sandbox.namespace == MESH {
+            return;
+        }
+        let host = format!("{}/{}", sandbox.namespace, sandbox.pod);
+        tokio::join!(
+            self.tap(&sandbox.netns, "lo", &host, Place::Loopback),
+            self.tap(&sandbox.netns, "eth0", &host, Place::Eth0),
+            self.tap(&sandbox.node_netns, &sandbox.host_interface, &host, Place::Veth),
+        );
+    }
+
+    async fn removed(&self, sandbox: &SandboxInfo) {
+        let key = (sandbox.namespace.clone(), sandbox.pod.clone());
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.recorder.release(&format!("{}/{}", sandbox.namespace, sandbox.pod)).await;
+    }
+}

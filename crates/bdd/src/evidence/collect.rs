@@ -1,0 +1,92 @@
+//! What a scenario leaves in its folder when it has ended, however it ended.
+
+use futures::future::join_all;
+use kube::ResourceExt as _;
+use redirect::contract;
+use serde_json::Value;
+
+use super::Folder;
+use crate::bed::Bed;
+use crate::pods::PodRef;
+use crate::world::World;
+
+/// Namespaces whose Pods are not the scenario's.
+const SYSTEM: &[&str] = &["consul"];
+
+/// Writes everything. Of a scenario that passed: packets, rules, Pods, the timeline. Of one that failed also what the
+/// proxies and programs said.
+pub async fn collect(world: &mut World, bed: &dyn Bed) {
+    let failed = world.failure.is_some();
+    let folder = world.folder.clone();
+    let pods = bed.pods().all();
+    let own: Vec<_> = pods
+        .iter()
+        .filter(|p| failed || !SYSTEM.contains(&p.namespace().unwrap_or_default().as_str()))
+        .cloned()
+        .collect();
+    let objects: Vec<Value> = own.iter().filter_map(|p| serde_json::to_value(&**p).ok()).collect();
+    folder.write("pods.json", &pretty(&Value::Array(objects)));
+    join_all(own.iter().map(|pod| {
+        let pod = std::sync::Arc::clone(pod);
+        let folder = folder.clone();
+        async move { of_pod(&folder, bed, &pod, failed).await }
+    }))
+    .await;
+    if failed {
+        let events = bed.cluster().list("Event", "", "").await.unwrap_or_default();
+        folder.write("events.json", &pretty(&Value::Array(events)));
+    }
+    let evidence = bed.recorder().finish().await;
+    for (vantage, lost) in evidence.dropped() {
+        world.timeline.note(format!("the capture is not whole: {vantage} lost {lost} packets"));
+    }
+    if !evidence.dropped().is_empty() && world.failure.is_none() {
+        world.failure =
+            Some(("the end of the scenario".to_owned(), "packets passed that were not recorded".to_owned()));
+    }
+    let failure = world.failure.as_ref().map(|(step, message)| format!("\n{step}\n{message}\n")).unwrap_or_default();
+    folder.write("repro.txt", &format!("{}\n{failure}", world.again));
+    folder.write("timeline.txt", &world.timeline.text());
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+async fn of_pod(folder: &Folder, bed: &dyn Bed, pod: &k8s_openapi::api::core::v1::Pod, failed: bool) {
+    let found = PodRef::from(pod);
+    let file = format!("{}_{}", found.namespace, found.name);
+    if let Ok(Some(dump)) = bed.rules(&found).await {
+        folder.write(&format!("rules/{file}.v4"), &dump.v4);
+        if !dump.v6.trim().is_empty() {
+            folder.write(&format!("rules/{file}.v6"), &dump.v6);
+        }
+    }
+    let containers: Vec<String> = pod
+        .spec
+        .iter()
+        .flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers).map(|c| c.name.clone()))
+        .collect();
+    let proxied = containers.iter().any(|c| c == contract::SIDECAR_CONTAINER);
+    if proxied {
+        let paths: &[&str] =
+            if failed { &["config_dump?include_eds", "stats", "clusters"] } else { &["config_dump?include_eds"] };
+        for path in paths {
+            if let Ok(text) = bed.admin(&found, path).await {
+                let name = path.split('?').next().unwrap_or(path);
+                folder.write(&format!("envoy/{file}.{name}"), &text);
+            }
+        }
+    }
+    if failed {
+        for container in &containers {
+            for previous in [false, true] {
+                let log = bed.cluster().log(&found.namespace, &found.name, container, previous).await;
+                if let Ok(log) = log.map_err(|_| ()).and_then(|l| if l.is_empty() { Err(()) } else { Ok(l) }) {
+                    let suffix = if previous { ".previous" } else { "" };
+                    folder.write(&format!("logs/{file}_{container}{suffix}.log"), &log);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Statements about packets: positive ones are polled until they hold, negative ones must hold through a quiet window.
+
+use std::time::Instant;
+
+use anyhow::{Result, anyhow, bail};
+use capture::{Disproof, Evidence, Host, Place, Proof, Timestamp, Window};
+
+use crate::address::{self, Function};
+use crate::world::{Last, World};
+
+impl World {
+    /// Packets that passed unrecorded make every statement worthless.
+    fn complete(evidence: &Evidence) -> Result<()> {
+        let dropped = evidence.dropped();
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<String> = dropped.iter().map(|(vantage, n)| format!("{vantage} lost {n}")).collect();
+        bail!("believe the capture: it is not whole: {}", list.join(", "))
+    }
+
+    /// Polls a positive statement about what happened since a moment.
+    pub(crate) async fn prove(
+        &mut self,
+        since: Timestamp,
+        statement: impl Fn(&Window<'_>) -> Result<Proof, Disproof>,
+    ) -> Result<()> {
+        self.prove_by(|evidence| statement(&evidence.since(since))).await
+    }
+
+    /// Polls a positive statement about all that was recorded.
+    pub(crate) async fn prove_by(&mut self, statement: impl Fn(&Evidence) -> Result<Proof, Disproof>) -> Result<()> {
+        let bed = self.bed().await?;
+        let start = Instant::now();
+        loop {
+            bed.recorder().settle().await;
+            let evidence = bed.recorder().snapshot();
+            match statement(&evidence) {
+                Ok(proof) => {
+                    Self::complete(&evidence)?;
+                    return self.proven(&proof);
+                }
+                Err(disproof) if start.elapsed() >= bed.timing().patience => {
+                    Self::complete(&evidence)?;
+                    return Err(anyhow!("{disproof}"));
+                }
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(30)).await,
+            }
+        }
+    }
+
+    /// Asks a negative statement now and again after a quiet window; the second answer counts, the first saves time.
+    pub(crate) async fn prove_not(&mut self, statement: impl Fn(&Evidence) -> Result<Proof, Disproof>) -> Result<()> {
+        let bed = self.bed().await?;
+        bed.recorder().settle().await;
+        if let Err(disproof) = statement(&bed.recorder().snapshot()) {
+            return Err(anyhow!("{disproof}"));
+        }
+        tokio::time::sleep(bed.timing().quiet).await;
+        bed.recorder().settle().await;
+        let evidence = bed.recorder().snapshot();
+        Self::complete(&evidence)?;
+        match statement(&evidence) {
+            Ok(proof) => self.proven(&proof),
+            Err(disproof) => Err(anyhow!("{disproof}")),
+        }
+    }
+
+    fn proven(&mut self, proof: &Proof) -> Result<()> {
+        self.proven += 1;
+        self.timeline.note(format!("proven: {proof}"));
+        Ok(())
+    }
+
+    /// Nothing went from one to the other. The window begins with the last action when it was `from`'s, and with the
+    /// scenario otherwise. An absence is believed only where presence would have been seen: `from` must have been
+    /// recorded, and when it acted, its own packets must be there.
+    pub(crate) async fn prove_silence(&mut self, from: &str, to: &str, at_receiver: bool) -> Result<()> {
+        let client = self.instance(from)?.workload;
+        self.bed().await?;
+        let acted = matches!(&self.last, Some(Last::Asked(ask, _)) if ask.client.split('/').next() == Some(from)
+            || self.workloads.contains_key(&client) && ask.client == client);
+        let since = if acted { self.since() } else { Timestamp::START };
+        let canary = if acted { self.last_attempt().ok().map(|(_, a)| a.canary) } else { None };
+        if self.pods(from).await?.is_empty() && self.pod(from).await.is_err() {
+            // no Pod ever had a network from which something could have been sent
+            self.proven += 1;
+            self.timeline.note(format!("proven: {from} never had a Pod, so nothing left it"));
+            return Ok(());
+        }
+        let pod = self.pod(from).await?;
+        let sender = Host::new(pod.host(), pod.addresses);
+        let endpoint = address::endpoint(to);
+        let app = match &endpoint.host {
+            address::Host::Call(Function::App(x)) => Some(x.clone()),
+            _ => None,
+        };
+        if acted {
+            self.seen_at_all(&sender, since).await?;
+        }
+        match app {
+            Some(x) if at_receiver && self.instance(&x).is_ok() => {
+                let workload = self.spec(&x)?;
+                // Without a canary all connections to the application count. With one they do not: the proxy opens a
+                // connection to the application for every TCP probe of its own listener, and says nothing on it.
+                let ports: Vec<u16> =
+                    if canary.is_some() { Vec::new() } else { workload.listens.iter().map(|l| l.port).collect() };
+                let receivers: Vec<Host> =
+                    self.pods(&x).await?.into_iter().map(|p| Host::new(p.host(), p.addresses)).collect();
+                self.prove_not(move |evidence| {
+                    let window = evidence.since(since);
+                    all(&receivers, |to| window.no_proxy_leg(to, canary.as_deref(), &ports))
+                })
+                .await
+            }
+            _ if at_receiver => {
+                let target = app.unwrap_or_else(|| to.to_owned());
+                let receivers: Vec<Host> = if self.instance(&target).is_ok() {
+                    self.pods(&target).await?.into_iter().map(|p| Host::new(p.host(), p.addresses)).collect()
+                } else {
+                    vec![self.host(&target).await?.0]
+                };
+                self.prove_not(move |evidence| {
+                    let window = evidence.since(since);
+                    all(&receivers, |to| window.silent_at_receiver(&sender, to))
+                })
+                .await
+            }
+            _ => {
+                let target = self.whole(to).await?;
+                self.prove_not(move |evidence| evidence.since(since).silent_at_sender(&sender, &target)).await
+            }
+        }
+    }
+
+    /// The control of a negative statement: what a client did is in the capture.
+    async fn seen_at_all(&mut self, sender: &Host, since: Timestamp) -> Result<()> {
+        let sender = sender.clone();
+        let name = sender.name.clone();
+        self.prove(since, move |window| {
+            let mut seen = Vec::new();
+            for place in [Place::Loopback, Place::Eth0] {
+                let query = capture::Query {
+                    host: &sender,
+                    place: Some(place),
+                    direction: None,
+                    to: &[],
+                    port: None,
+                    content: capture::Content::Any,
+                };
+                seen.extend(window.count(query)?.packets);
+            }
+            if seen.is_empty() {
+                return Err(Disproof {
+                    statement: format!("the capture saw what {} did", sender.name),
+                    reason: "it saw nothing, so that it proves nothing".to_owned(),
+                    packets: Vec::new(),
+                });
+            }
+            Ok(Proof { statement: format!("control: the capture saw what {name} did"), packets: seen })
+        })
+        .await?;
+        // a control is no evidence of its own
+        self.proven -= 1;
+        Ok(())
+    }
+
+    /// No token of the scenario is readable outside the loopbacks of Pods.
+    pub(crate) async fn prove_canary_free(&mut self) -> Result<()> {
+        for running in &self.loops {
+            self.canaries.extend(running.attempts().into_iter().map(|a| a.canary));
+        }
+        self.canaries.sort();
+        self.canaries.dedup();
+        let canaries = self.canaries.clone();
+        self.prove_not(move |evidence| {
+            let canaries: Vec<&str> = canaries.iter().map(String::as_str).collect();
+            evidence.canary_free(&canaries)
+        })
+        .await
+    }
+}
+
+/// A statement about each of several hosts.
+fn all(hosts: &[Host], statement: impl Fn(&Host) -> Result<Proof, Disproof>) -> Result<Proof, Disproof> {
+    let mut whole = Proof { statement: String::new(), packets: Vec::new() };
+    for host in hosts {
+        let proof = statement(host)?;
+        whole.statement = if whole.statement.is_empty() {
+            proof.statement
+        } else {
+            format!("{}; {}", whole.statement, proof.statement)
+        };
+        whole.packets.extend(proof.packets);
+    }
+    if hosts.is_empty() {
+        whole.statement = "there is no Pod that could have been reached".to_owned();
+    }
+    Ok(whole)
+}

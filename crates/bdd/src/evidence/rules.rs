@@ -1,0 +1,233 @@
+//! E11: the rules in a Pod's network, held against what the Pod's own settings demand.
+//!
+//! What is demanded is computed here from the annotations and probes that the *step* gave the workload, the documented
+//! defaults and the mesh's settings. What the webhook wrote is not looked at: a webhook that writes the wrong list and
+//! an init container that follows it would agree with each other.
+
+use anyhow::{Context as _, Result, bail};
+use redirect::rules::{Family, Ruleset, normalise};
+use redirect::{Config, Policy, contract, parse};
+
+use crate::bed::RuleDump;
+use crate::pods::PodRef;
+use crate::settings::Settings;
+use crate::vocabulary::parameters::Rules;
+use crate::workload::{ProbeAction, ProbeKind, Workload};
+use crate::world::World;
+
+/// Holds the rules of every Pod of a workload (or of the one that the step names) against an expectation.
+pub(crate) async fn judge(world: &mut World, name: &str, expected: Rules) -> Result<()> {
+    world.instance(name)?;
+    let bed = world.bed().await?;
+    let workload = world.spec(name)?;
+    if !world.is_submitted(&workload.name) {
+        world.await_workload(&workload.name).await?;
+    }
+    let pods = world.pods(name).await?;
+    if pods.is_empty() {
+        // a Pod that admission refused has no network and no rules
+        return match expected {
+            Rules::Absent | Rules::CompleteOrAbsent => decided(world, format!("{workload} has no Pod, so no rules")),
+            _ => bail!("look at the rules of {workload}: there is no Pod"),
+        };
+    }
+    let demanded = demand(&workload, &world.settings)?;
+    for pod in pods {
+        let dump = bed.rules(&pod).await?;
+        if let Some(dump) = &dump {
+            write(world, &pod, dump);
+        }
+        let dump = dump.unwrap_or_default();
+        compare(world, &pod, &dump, &demanded, expected)?;
+        decided(world, format!("proven: the redirect rules of {} are {expected}", pod.host()))?;
+    }
+    Ok(())
+}
+
+fn decided(world: &mut World, what: String) -> Result<()> {
+    world.proven += 1;
+    world.timeline.note(what);
+    Ok(())
+}
+
+fn write(world: &World, pod: &PodRef, dump: &RuleDump) {
+    let file = format!("rules/{}_{}", pod.namespace, pod.name);
+    world.folder.write(&format!("{file}.v4"), &dump.v4);
+    if !dump.v6.trim().is_empty() {
+        world.folder.write(&format!("{file}.v6"), &dump.v6);
+    }
+}
+
+fn compare(world: &World, pod: &PodRef, dump: &RuleDump, demanded: &Policy, expected: Rules) -> Result<()> {
+    let wanted = Ruleset::of(demanded);
+    let pairs = [(Family::V4, &dump.v4), (Family::V6, &dump.v6)];
+    let found: Vec<_> = pairs.iter().map(|(family, text)| (*family, normalise(text))).collect();
+    let absent = found.iter().all(|(_, lines)| lines.is_empty());
+    let mut differences = Vec::new();
+    for (family, lines) in &found {
+        differences.extend(difference(*family, &wanted.expected(*family), lines));
+    }
+    let host = pod.host();
+    match expected {
+        Rules::Absent if absent => Ok(()),
+        Rules::Absent => bail!("expected no redirect rules in {host}; there are:\n  {}", lines(&found)),
+        Rules::InPlace if differences.is_empty() => Ok(()),
+        Rules::InPlace => {
+            bail!("expected the redirect rules of {host} to be in place:\n  {}", differences.join("\n  "))
+        }
+        Rules::CompleteOrAbsent if absent || differences.is_empty() => Ok(()),
+        Rules::CompleteOrAbsent => {
+            bail!("expected the redirect rules of {host} to be complete or absent:\n  {}", differences.join("\n  "))
+        }
+        Rules::FreeOfDuplicates => {
+            for (family, lines) in &found {
+                let mut seen = std::collections::BTreeSet::new();
+                if let Some(twice) = lines.iter().find(|l| !seen.insert(*l)) {
+                    bail!("expected no rule of {host} twice; of {family} there is: {twice}");
+                }
+            }
+            if absent { bail!("look for duplicates among the rules of {host}: there are none at all") } else { Ok(()) }
+        }
+        Rules::Unchanged => {
+            let before = world.rules.get(&host).with_context(|| format!("find earlier rules of {host}"))?;
+            let mut changed = Vec::new();
+            for (family, text) in [(Family::V4, &before.v4), (Family::V6, &before.v6)] {
+                let now = found.iter().find(|(f, _)| *f == family).map(|(_, l)| l.clone()).unwrap_or_default();
+                changed.extend(difference(family, &normalise(text), &now));
+            }
+            if changed.is_empty() {
+                Ok(())
+            } else {
+                bail!("expected the redirect rules of {host} to be unchanged:\n  {}", changed.join("\n  "))
+            }
+        }
+    }
+}
+
+fn lines(found: &[(Family, Vec<String>)]) -> String {
+    found.iter().flat_map(|(_, lines)| lines.iter().cloned()).collect::<Vec<_>>().join("\n  ")
+}
+
+/// Lines that are missing, that are too many, or that are in the wrong place.
+fn difference(family: Family, wanted: &[String], found: &[String]) -> Vec<String> {
+    let mut differences: Vec<String> =
+        wanted.iter().filter(|l| !found.contains(l)).map(|l| format!("{family} misses {l}")).collect();
+    differences.extend(found.iter().filter(|l| !wanted.contains(l)).map(|l| format!("{family} has beyond that {l}")));
+    if differences.is_empty() && wanted != found {
+        let at = wanted.iter().zip(found).find(|(a, b)| a != b);
+        differences.push(match at {
+            Some((a, b)) => format!("{family} has {b} where {a} should stand"),
+            None => format!("{family} has {} rules instead of {}", found.len(), wanted.len()),
+        });
+    }
+    differences
+}
+
+fn truth(workload: &Workload, key: &str, default: bool) -> Result<bool> {
+    match workload.annotation(key) {
+        None => Ok(default),
+        Some(text) => match text {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+            _ => bail!("read the annotation {key} of {workload}: {text:?} is no truth value"),
+        },
+    }
+}
+
+fn list<T: ToString>(
+    workload: &Workload,
+    key: &str,
+    read: fn(&str) -> Result<Vec<T>, Vec<parse::Mistake>>,
+) -> Vec<String> {
+    // a list that cannot be read demands nothing: such a Pod is refused, and has no rules that could be complete
+    let values = workload.annotation(key).and_then(|text| read(text).ok()).unwrap_or_default();
+    values.iter().map(ToString::to_string).collect()
+}
+
+/// What the documentation says the rules of a workload's Pods must be.
+pub(crate) fn demand(workload: &Workload, settings: &Settings) -> Result<Policy> {
+    let mut inbound: Vec<String> = Vec::new();
+    if truth(workload, contract::ENABLE_METRICS, settings.flag("global.metrics.enabled", false)?)? {
+        inbound.push(contract::PROMETHEUS_SCRAPE_PORT.to_string());
+    }
+    if truth(workload, contract::USE_PROXY_HEALTH_CHECK, false)? {
+        inbound.push(contract::PROXY_HEALTH_PORT.to_string());
+    }
+    if truth(workload, contract::OVERWRITE_PROBES, settings.overwrite_probes()?)? {
+        // probes belong to the first container, whose index is 0
+        let order = [
+            (ProbeKind::Liveness, contract::LIVENESS_PORT_BASE),
+            (ProbeKind::Readiness, contract::READINESS_PORT_BASE),
+            (ProbeKind::Startup, contract::STARTUP_PORT_BASE),
+        ];
+        for (kind, port) in order {
+            if workload.probes.iter().any(|p| p.kind == kind && matches!(p.action, ProbeAction::Http(..))) {
+                inbound.push(port.to_string());
+            }
+        }
+    }
+    inbound.extend(list(workload, contract::EXCLUDE_INBOUND_PORTS, parse::ports));
+    let mut uids = vec![contract::INIT_UID.to_string()];
+    uids.extend(list(workload, contract::EXCLUDE_UIDS, parse::uids));
+    let dual = settings.redirects_ipv6()?;
+    let dns = truth(workload, contract::CONSUL_DNS, settings.consul_dns()?)?;
+    let config = Config {
+        consul_dns_ip: match (dns, dual) {
+            (false, _) => String::new(),
+            (true, false) => "127.0.0.1".to_owned(),
+            (true, true) => "::1".to_owned(),
+        },
+        consul_dns_port: if dns { i64::from(contract::CONSUL_DNS_PORT) } else { 0 },
+        proxy_user_id: contract::PROXY_UID.to_string(),
+        proxy_inbound_port: i64::from(contract::INBOUND_PORT),
+        proxy_outbound_port: i64::from(contract::OUTBOUND_PORT),
+        exclude_inbound_ports: inbound,
+        exclude_outbound_ports: list(workload, contract::EXCLUDE_OUTBOUND_PORTS, parse::ports),
+        exclude_outbound_cidrs: list(workload, contract::EXCLUDE_OUTBOUND_CIDRS, parse::cidrs),
+        exclude_uids: uids,
+        net_ns: String::new(),
+    };
+    Policy::from_config(&config, dual).with_context(|| format!("say what the rules of {workload} must be"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::fixture;
+
+    fn with(rows: &[(&str, &str)]) -> Workload {
+        let mut workload = fixture("static-server");
+        let rows: Vec<_> = rows.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        workload.apply(&rows).expect("good rows");
+        workload
+    }
+
+    #[test]
+    fn lists_and_overwritten_probes_are_exclusions() {
+        let workload = with(&[
+            ("annotation transparent-proxy-exclude-inbound-ports", "8200, 8201"),
+            ("annotation transparent-proxy-exclude-uids", "4444"),
+            ("probe readiness", "http 8080 /healthz"),
+        ]);
+        let policy = demand(&workload, &Settings::default()).expect("a policy");
+        assert_eq!(policy.exclude_inbound_ports(), [20400, 8200, 8201]);
+        assert_eq!(policy.exclude_uids(), [5996, 4444]);
+    }
+
+    #[test]
+    fn probes_that_are_not_overwritten_are_no_exclusions() {
+        let workload = with(&[
+            ("annotation transparent-proxy-overwrite-probes", "false"),
+            ("probe readiness", "http 8080 /healthz"),
+        ]);
+        assert!(demand(&workload, &Settings::default()).expect("a policy").exclude_inbound_ports().is_empty());
+    }
+
+    #[test]
+    fn differences_name_the_rule() {
+        let lines = |text: &[&str]| text.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>();
+        let found = difference(Family::V4, &lines(&["a", "b"]), &lines(&["a", "c"]));
+        assert_eq!(found, ["IPv4 misses b", "IPv4 has beyond that c"]);
+        assert_eq!(difference(Family::V4, &lines(&["a", "b"]), &lines(&["b", "a"])).len(), 1);
+    }
+}

@@ -1,0 +1,202 @@
+//! Installs the product as an operator does: the manifests of `clusters/consul`, with what the Helm values change.
+
+mod certificate;
+mod values;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use futures::future::try_join_all;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::pods::{Pods, has_condition, is_going};
+use crate::settings::Settings;
+
+pub use certificate::Certificate;
+
+/// Where the webhook is installed.
+pub const NAMESPACE: &str = "consul";
+/// Name of the webhook's Service.
+pub const WEBHOOK: &str = "consul-connect-injector";
+const SECRET: &str = "consul-connect-inject-webhook-cert";
+const MANIFESTS: [&str; 3] = [
+    include_str!("../../../../clusters/consul/namespace.yaml"),
+    include_str!("../../../../clusters/consul/crds.yaml"),
+    include_str!("../../../../clusters/consul/connect-injector.yaml"),
+];
+const REGISTRATION: &str = include_str!("../../../../clusters/consul/mutating-webhook.yaml");
+
+/// The objects of a manifest.
+fn objects(manifest: &str) -> Result<Vec<Value>> {
+    let documents = serde_yaml_ng::Deserializer::from_str(manifest);
+    documents
+        .map(|document| Value::deserialize(document).context("read a manifest"))
+        .filter(|value| !matches!(value, Ok(Value::Null)))
+        .collect()
+}
+
+/// Makes the kinds of the mesh known, which the control plane follows from its start.
+///
+/// # Errors
+/// What the API server says.
+pub async fn kinds(cluster: &Cluster) -> Result<()> {
+    apply(cluster, &objects(MANIFESTS[0])?).await?;
+    apply(cluster, &objects(MANIFESTS[1])?).await
+}
+
+async fn apply(cluster: &Cluster, all: &[Value]) -> Result<()> {
+    try_join_all(all.iter().map(|object| async move {
+        let (kind, _, name) = crate::cluster::identity(object);
+        cluster.apply(object).await.with_context(|| format!("install {kind} {name}"))
+    }))
+    .await?;
+    Ok(())
+}
+
+/// Installs the webhook and waits until it answers.
+///
+/// # Errors
+/// When the API server refuses an object, a Helm value cannot be read, or the webhook does not come up.
+pub async fn webhook(
+    cluster: &Cluster,
+    pods: &Pods,
+    settings: &Settings,
+    certificate: &Certificate,
+    servers: &str,
+    patience: Duration,
+) -> Result<()> {
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": SECRET, "namespace": NAMESPACE},
+        "data": {"tls.crt": base64(&certificate.chain_pem), "tls.key": base64(&certificate.key_pem)},
+    });
+    let mut all = vec![secret];
+    all.extend(configured(settings, servers)?);
+    apply(cluster, &all).await?;
+    rolled_out(cluster, pods, patience).await?;
+    for mut object in objects(REGISTRATION)? {
+        for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
+            webhook["clientConfig"]["caBundle"] = json!(base64(&certificate.authority_pem));
+        }
+        apply(cluster, &[object]).await?;
+    }
+    Ok(())
+}
+
+/// Changes the running webhook to these settings and waits until only the changed one answers.
+///
+/// # Errors
+/// As [`webhook`].
+pub async fn reconfigure(
+    cluster: &Cluster,
+    pods: &Pods,
+    settings: &Settings,
+    servers: &str,
+    patience: Duration,
+) -> Result<()> {
+    let old: Vec<String> = names(pods);
+    let changed: Vec<Value> =
+        configured(settings, servers)?.into_iter().filter(|o| o["kind"] == "Deployment").collect();
+    let mut differs = false;
+    for object in &changed {
+        let (_, _, name) = crate::cluster::identity(object);
+        let before = cluster.get("Deployment", NAMESPACE, name).await?.context("find the webhook")?;
+        let container = "/spec/template/spec/containers/0";
+        let same =
+            |field: &str| object.pointer(container).map(|c| &c[field]) == before.pointer(container).map(|c| &c[field]);
+        differs |= !same("args") || !same("env");
+    }
+    if !differs {
+        return Ok(());
+    }
+    apply(cluster, &changed).await?;
+    let awaited = "the earlier webhook to go";
+    crate::wait::until(awaited, patience, async || {
+        let left: Vec<String> = names(pods).into_iter().filter(|n| old.contains(n)).collect();
+        if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
+    })
+    .await?;
+    rolled_out(cluster, pods, patience).await
+}
+
+fn names(pods: &Pods) -> Vec<String> {
+    let found = pods.all().into_iter().filter(|p| p.metadata.namespace.as_deref() == Some(NAMESPACE));
+    found.filter_map(|p| p.metadata.name.clone()).collect()
+}
+
+fn configured(settings: &Settings, servers: &str) -> Result<Vec<Value>> {
+    let mut all = objects(MANIFESTS[2])?;
+    for object in &mut all {
+        if object["kind"] == "Deployment" {
+            values::change(object, settings, servers)?;
+        }
+    }
+    Ok(all)
+}
+
+/// Waits until the webhook's Pod is ready and its Service leads to it.
+async fn rolled_out(cluster: &Cluster, pods: &Pods, patience: Duration) -> Result<()> {
+    let deadline = std::time::Instant::now() + patience;
+    loop {
+        let all = pods.all();
+        let mut own = all.iter().filter(|p| p.metadata.namespace.as_deref() == Some(NAMESPACE) && !is_going(p));
+        if own.clone().count() > 0 && own.all(|p| has_condition(p, "Ready")) {
+            break;
+        }
+        if std::time::Instant::now() >= deadline {
+            let mut said = String::new();
+            for pod in all.iter().filter(|p| p.metadata.namespace.as_deref() == Some(NAMESPACE)) {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                said.push_str(&serde_json::to_string(&pod.status).unwrap_or_default());
+                said.push_str(&cluster.log(NAMESPACE, name, "sidecar-injector", false).await.unwrap_or_default());
+            }
+            for event in cluster.list("Event", NAMESPACE, "").await.unwrap_or_default() {
+                said.push_str(&format!("\n{}: {}", event["reason"], event["message"]));
+            }
+            bail!("wait for the webhook to be ready; seen last: {said}");
+        }
+        pods.changed(Duration::from_millis(200)).await;
+    }
+    let selector = format!("kubernetes.io/service-name={WEBHOOK}");
+    crate::wait::until("the webhook's Service to lead to it", patience, async || {
+        let slices = cluster.list("EndpointSlice", NAMESPACE, &selector).await?;
+        let mut endpoints = slices.iter().flat_map(|s| s["endpoints"].as_array().into_iter().flatten());
+        let ready = endpoints.any(|e| e["conditions"]["ready"] != false);
+        if ready { Ok(()) } else { Err(anyhow::anyhow!("it has no ready endpoint")) }
+    })
+    .await
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifests_are_objects_of_known_kinds() {
+        for manifest in MANIFESTS.into_iter().chain([REGISTRATION]) {
+            for object in objects(manifest).expect("YAML") {
+                assert!(object["kind"].is_string() && object["metadata"]["name"].is_string(), "{object}");
+            }
+        }
+    }
+
+    #[test]
+    fn settings_become_arguments() {
+        let mut settings = Settings::default();
+        let rows = [("connectInject.transparentProxy.defaultEnabled".to_owned(), "false".to_owned())];
+        settings.merge(&rows).expect("a Helm value");
+        let all = configured(&settings, "192.0.2.1").expect("manifests");
+        let deployment = all.iter().find(|o| o["kind"] == "Deployment").expect("a Deployment");
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let args: Vec<&str> = container["args"].as_array().expect("args").iter().filter_map(Value::as_str).collect();
+        assert!(args.contains(&"-default-enable-transparent-proxy=false"), "{args:?}");
+        assert!(container["env"].as_array().expect("env").iter().any(|e| e["value"] == "192.0.2.1"));
+    }
+}

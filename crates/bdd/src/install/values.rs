@@ -1,0 +1,66 @@
+//! Which flags of the webhook a Helm value sets, as the chart's templates do.
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::settings::Settings;
+
+/// Helm values that become one flag with their own value.
+const DIRECT: &[(&str, &str)] = &[
+    ("connectInject.default", "default-inject"),
+    ("connectInject.transparentProxy.defaultEnabled", "default-enable-transparent-proxy"),
+    ("connectInject.transparentProxy.defaultOverwriteProbes", "transparent-proxy-default-overwrite-probes"),
+    ("connectInject.sidecarProxy.lifecycle.defaultEnabled", "default-enable-sidecar-proxy-lifecycle"),
+    (
+        "connectInject.sidecarProxy.lifecycle.defaultEnableShutdownDrainListeners",
+        "default-enable-sidecar-proxy-lifecycle-shutdown-drain-listeners",
+    ),
+    (
+        "connectInject.sidecarProxy.lifecycle.defaultShutdownGracePeriodSeconds",
+        "default-sidecar-proxy-lifecycle-shutdown-grace-period-seconds",
+    ),
+    ("connectInject.sidecarProxy.lifecycle.defaultGracefulPort", "default-sidecar-proxy-lifecycle-graceful-port"),
+    (
+        "connectInject.sidecarProxy.lifecycle.defaultGracefulShutdownPath",
+        "default-sidecar-proxy-lifecycle-graceful-shutdown-path",
+    ),
+    ("connectInject.metrics.defaultEnabled", "default-enable-metrics"),
+    ("global.metrics.enabled", "default-enable-metrics"),
+    ("connectInject.metrics.defaultEnableMerging", "default-enable-metrics-merging"),
+];
+
+/// Changes the webhook's Deployment.
+pub(super) fn change(deployment: &mut Value, settings: &Settings, servers: &str) -> Result<()> {
+    let container = deployment
+        .pointer_mut("/spec/template/spec/containers/0")
+        .context("find the webhook's container in its manifest")?;
+    let args = container["args"].as_array_mut().context("find the webhook's arguments in its manifest")?;
+    for (key, flag) in DIRECT {
+        if let Some(value) = settings.get(key) {
+            set(args, flag, &[value.to_owned()]);
+        }
+    }
+    set(args, "enable-consul-dns", &[settings.consul_dns()?.to_string()]);
+    if let Some(allowed) = settings.list("connectInject.k8sAllowNamespaces") {
+        set(args, "allow-k8s-namespace", &allowed);
+    }
+    if let Some(denied) = settings.list("connectInject.k8sDenyNamespaces") {
+        set(args, "deny-k8s-namespace", &denied);
+    }
+    let dual = settings.redirects_ipv6()?.to_string();
+    for variable in container["env"].as_array_mut().into_iter().flatten() {
+        match variable["name"].as_str() {
+            Some("CONSUL_ADDRESSES") => variable["value"] = json!(servers),
+            Some("CONSUL_DUAL_STACK") => variable["value"] = json!(dual),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Replaces every occurrence of a flag.
+fn set(args: &mut Vec<Value>, flag: &str, values: &[String]) {
+    let prefix = format!("-{flag}=");
+    args.retain(|a| !a.as_str().is_some_and(|a| a.starts_with(&prefix)));
+    args.extend(values.iter().map(|value| json!(format!("{prefix}{value}"))));
+}

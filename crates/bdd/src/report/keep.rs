@@ -1,0 +1,32 @@
+//! A failed lab that stays until a person has looked at it.
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::bed::Bed;
+use crate::pods::PodRef;
+use crate::world::World;
+
+/// Says how to join the networks of the scenario's Pods, and waits for Enter or an interrupt.
+pub async fn keep(world: &World, bed: &dyn Bed) {
+    say(&format!("\nkept: {}", world.name));
+    if let Some((step, message)) = &world.failure {
+        say(&format!("  {step}\n  {message}"));
+    }
+    for pod in bed.pods().all() {
+        let pod = PodRef::from(&*pod);
+        say(&format!("  {}: {}", pod.host(), bed.join_line(&pod)));
+    }
+    say("  press Enter to go on");
+    let mut line = String::new();
+    let mut input = BufReader::new(tokio::io::stdin());
+    tokio::select! {
+        // a closed standard input is an answer too
+        _ = input.read_line(&mut line) => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a person is waiting for it")]
+fn say(text: &str) {
+    println!("{text}");
+}

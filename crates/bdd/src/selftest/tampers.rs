@@ -1,0 +1,115 @@
+//! Edits of what the API server and the control plane say, for saboteurs.
+
+use mesh::EnvoyTamper;
+use redirect::contract;
+use serde_json::{Value, json};
+use sim::Tamper;
+
+/// The webhook's user.
+const WEBHOOK: &str = "system:serviceaccount:consul:consul-connect-injector";
+
+/// Takes the mesh's labels off the namespaces that the webhook sees.
+pub(super) struct ForgetLabels;
+
+impl Tamper for ForgetLabels {
+    fn response(&self, user: &str, resource: &str, object: &mut Value) {
+        if user != WEBHOOK || resource != "namespaces" {
+            return;
+        }
+        forget(object);
+        for item in object.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+            forget(item);
+        }
+        if let Some(inner) = object.get_mut("object") {
+            forget(inner);
+        }
+    }
+}
+
+fn forget(object: &mut Value) {
+    if let Some(labels) = object.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.retain(|key, _| !key.starts_with(contract::PREFIX));
+    }
+}
+
+/// Takes TLS out of both ends.
+pub(super) struct Plaintext;
+
+impl EnvoyTamper for Plaintext {
+    fn edit(&self, _: &str, resources: &mut Value) {
+        for section in ["listeners", "clusters"] {
+            for resource in resources[section].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
+                without_tls(resource);
+            }
+        }
+    }
+}
+
+fn without_tls(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.remove("transport_socket");
+            object.values_mut().for_each(without_tls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_tls),
+        _ => {}
+    }
+}
+
+/// Lets everyone in at every inbound listener.
+pub(super) struct AllowEveryone;
+
+impl EnvoyTamper for AllowEveryone {
+    fn edit(&self, _: &str, resources: &mut Value) {
+        for listener in resources["listeners"].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
+            open(listener);
+        }
+    }
+}
+
+fn open(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            let kind = object.get("@type").and_then(Value::as_str).unwrap_or_default();
+            if kind.contains(".rbac.") && object.contains_key("rules") {
+                object.insert(
+                    "rules".to_owned(),
+                    json!({
+                        "action": "ALLOW",
+                        "policies": {"everyone": {"permissions": [{"any": true}], "principals": [{"any": true}]}},
+                    }),
+                );
+            }
+            object.values_mut().for_each(open);
+        }
+        Value::Array(list) => list.iter_mut().for_each(open),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_webhook_is_lied_to() {
+        let mut namespace =
+            json!({"metadata": {"labels": {"consul.hashicorp.com/transparent-proxy": "true", "a": "b"}}});
+        let before = namespace.clone();
+        ForgetLabels.response("admin", "namespaces", &mut namespace);
+        assert_eq!(namespace, before);
+        ForgetLabels.response(WEBHOOK, "namespaces", &mut namespace);
+        assert_eq!(namespace, json!({"metadata": {"labels": {"a": "b"}}}));
+    }
+
+    #[test]
+    fn tls_goes_from_both_ends() {
+        let mut resources = json!({
+            "listeners": {"l": {"filter_chains": [{"transport_socket": {}, "filters": []}]}},
+            "clusters": {"c": {"transport_socket": {}}},
+        });
+        Plaintext.edit("p", &mut resources);
+        assert_eq!(resources["listeners"]["l"]["filter_chains"][0], json!({"filters": []}));
+        assert_eq!(resources["clusters"]["c"], json!({}));
+    }
+}

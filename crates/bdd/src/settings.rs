@@ -1,0 +1,350 @@
+//! What `a mesh with:` may say: Helm values of the chart and the settings of the test bed, merged until the lab starts.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+use sim::{Families, Missing};
+
+use crate::later::{Issue, comes_with};
+use crate::nearest::nearest;
+use crate::preflight::Plan;
+use crate::vocabulary::parameters::{Mechanism, Verdict};
+
+/// Helm values that mean something here.
+const HELM: &[&str] = &[
+    "connectInject.enabled",
+    "connectInject.default",
+    "connectInject.k8sAllowNamespaces",
+    "connectInject.k8sDenyNamespaces",
+    "connectInject.transparentProxy.defaultEnabled",
+    "connectInject.transparentProxy.defaultOverwriteProbes",
+    "connectInject.cni.enabled",
+    "connectInject.cni.namespace",
+    "connectInject.cni.cniBinDir",
+    "connectInject.cni.cniNetDir",
+    "connectInject.cni.autorotateToken",
+    "connectInject.sidecarProxy.lifecycle.defaultEnabled",
+    "connectInject.sidecarProxy.lifecycle.defaultEnableShutdownDrainListeners",
+    "connectInject.sidecarProxy.lifecycle.defaultShutdownGracePeriodSeconds",
+    "connectInject.sidecarProxy.lifecycle.defaultGracefulPort",
+    "connectInject.sidecarProxy.lifecycle.defaultGracefulShutdownPath",
+    "connectInject.dataplaneAsSidecarInitContainer.defaultEnabled",
+    "connectInject.metrics.defaultEnabled",
+    "connectInject.metrics.defaultEnableMerging",
+    "dns.enabled",
+    "dns.enableRedirection",
+    "dns.proxy.enabled",
+    "global.datacenter",
+    "global.tls.enabled",
+    "global.acls.manageSystemACLs",
+    "global.peering.enabled",
+    "global.federation.enabled",
+    "global.federation.createFederationSecret",
+    "global.adminPartitions.enabled",
+    "global.adminPartitions.name",
+    "global.metrics.enabled",
+    "global.dualStack.enabled",
+    "meshGateway.enabled",
+    "meshGateway.service.type",
+    "meshGateway.service.nodePort",
+    "server.enabled",
+    "externalServers.enabled",
+    "externalServers.hosts",
+];
+
+/// Settings of the bed, which no Helm value expresses.
+const BED: &[&str] = &[
+    "consul version",
+    "chart version",
+    "version",
+    "cni version",
+    "control plane version",
+    "redirection",
+    "rule backend",
+    "primary network",
+    "pod addresses",
+    "nodes",
+    "node lacks",
+    "failing rule",
+];
+
+/// Everything said about the mesh so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    values: BTreeMap<String, String>,
+    /// The default intention, when a step named one.
+    pub default_intention: Option<Verdict>,
+}
+
+impl Settings {
+    /// Takes over rows of setting and value.
+    ///
+    /// # Errors
+    /// Names every setting that does not exist, each with the nearest that does.
+    pub fn merge(&mut self, rows: &[(String, String)]) -> Result<()> {
+        let mut unknown = Vec::new();
+        for (key, value) in rows {
+            let key = if key == "cni.enabled" { "connectInject.cni.enabled" } else { key.as_str() };
+            if HELM.contains(&key) || BED.contains(&key) {
+                self.values.insert(key.to_owned(), value.clone());
+            } else {
+                let like = nearest(key, HELM.iter().chain(BED).copied()).unwrap_or_default();
+                unknown.push(format!("{key:?} (the nearest that exists is {like:?})"));
+            }
+        }
+        if !unknown.is_empty() {
+            bail!("set up a mesh: neither a Helm value nor a setting of the bed: {}", unknown.join(", "));
+        }
+        Ok(())
+    }
+
+    /// Takes over the mechanism of redirection.
+    pub fn redirect_by(&mut self, mechanism: Mechanism) {
+        self.values.insert("redirection".to_owned(), mechanism.to_string());
+    }
+
+    /// What was said about `key`; `default` means that nothing was.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str).filter(|v| *v != "default")
+    }
+
+    /// A truth value, or what the chart has.
+    ///
+    /// # Errors
+    /// When the value is neither `true` nor `false`.
+    pub fn flag(&self, key: &str, chart: bool) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(chart),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(other) => bail!("set {key} to {other:?}: it is true or false"),
+        }
+    }
+
+    /// A number, or what the chart has.
+    ///
+    /// # Errors
+    /// When the value is no number.
+    pub fn number(&self, key: &str, chart: u32) -> Result<u32> {
+        self.get(key).map_or(Ok(chart), |v| v.parse().with_context(|| format!("set {key} to {v:?}: it is a number")))
+    }
+
+    /// A list, as the chart takes it: names separated by commas, in brackets or not.
+    #[must_use]
+    pub fn list(&self, key: &str) -> Option<Vec<String>> {
+        let text = self.get(key)?.trim_start_matches('[').trim_end_matches(']');
+        Some(text.split(',').map(|n| n.trim().trim_matches('"').to_owned()).filter(|n| !n.is_empty()).collect())
+    }
+
+    /// `connectInject.transparentProxy.defaultEnabled`.
+    ///
+    /// # Errors
+    /// As [`Settings::flag`].
+    pub fn transparent_proxy(&self) -> Result<bool> {
+        self.flag("connectInject.transparentProxy.defaultEnabled", true)
+    }
+
+    /// `connectInject.transparentProxy.defaultOverwriteProbes`.
+    ///
+    /// # Errors
+    /// As [`Settings::flag`].
+    pub fn overwrite_probes(&self) -> Result<bool> {
+        self.flag("connectInject.transparentProxy.defaultOverwriteProbes", true)
+    }
+
+    /// Whether Pods get Consul DNS by default: `dns.enabled` and `dns.enableRedirection`, each of which follows
+    /// transparent proxy when it is not set.
+    ///
+    /// # Errors
+    /// As [`Settings::flag`].
+    pub fn consul_dns(&self) -> Result<bool> {
+        let like = self.transparent_proxy()?;
+        Ok(self.flag("dns.enabled", like)? && self.flag("dns.enableRedirection", like)?)
+    }
+
+    /// Who redirects.
+    ///
+    /// # Errors
+    /// When a value cannot be read.
+    pub fn mechanism(&self) -> Result<Mechanism> {
+        if let Some(text) = self.get("redirection") {
+            return text.parse().context("set the redirection: it is \"init container\" or \"CNI plugin\"");
+        }
+        Ok(match self.flag("connectInject.cni.enabled", false)? {
+            true => Mechanism::CniPlugin,
+            false => Mechanism::InitContainer,
+        })
+    }
+
+    /// Address families of Pods and Services.
+    ///
+    /// # Errors
+    /// When the value is none of the three.
+    pub fn families(&self) -> Result<Families> {
+        match self.get("pod addresses") {
+            None if self.flag("global.dualStack.enabled", false)? => Ok(Families::Dual),
+            None | Some("IPv4") => Ok(Families::V4),
+            Some("IPv6") => Ok(Families::V6),
+            Some("dual-stack") => Ok(Families::Dual),
+            Some(other) => bail!("set the pod addresses to {other:?}: they are IPv4, IPv6 or dual-stack"),
+        }
+    }
+
+    /// Whether the product is told to redirect IPv6 too, which Consul calls dual stack also where there is no IPv4.
+    ///
+    /// # Errors
+    /// As [`Settings::families`].
+    pub fn redirects_ipv6(&self) -> Result<bool> {
+        Ok(self.families()? != Families::V4)
+    }
+
+    /// Number of nodes.
+    ///
+    /// # Errors
+    /// When the value is no number.
+    pub fn nodes(&self) -> Result<usize> {
+        Ok(usize::try_from(self.number("nodes", 1)?)?.max(1))
+    }
+
+    /// What the nodes' kernel lacks.
+    ///
+    /// # Errors
+    /// When the value names nothing that can be taken away.
+    pub fn lacks(&self) -> Result<Vec<Missing>> {
+        match self.get("node lacks") {
+            None => Ok(Vec::new()),
+            Some("ip_tables") => Ok(vec![Missing::IpTables]),
+            Some(other) => bail!("take {other:?} from the nodes: only ip_tables can be taken away"),
+        }
+    }
+
+    /// The rule, counted from 1, that the kernel refuses.
+    ///
+    /// # Errors
+    /// When the value is no number.
+    pub fn failing_rule(&self) -> Result<Option<u32>> {
+        self.get("failing rule").map(|_| self.number("failing rule", 0)).transpose()
+    }
+
+    /// The flavour of iptables that containers find.
+    ///
+    /// # Errors
+    /// When the value is no backend, or one that comes later.
+    pub fn backend(&self) -> Result<Backend> {
+        match self.get("rule backend") {
+            None | Some("iptables-nft") => Ok(Backend::IptablesNft),
+            Some("iptables-legacy") => Ok(Backend::IptablesLegacy),
+            Some("nftables") => Err(comes_with("rule backend nftables", Issue::Redirection)),
+            Some(other) => bail!("use the rule backend {other:?}: it is iptables-legacy, iptables-nft or nftables"),
+        }
+    }
+
+    /// Name of the datacenter.
+    #[must_use]
+    pub fn datacenter(&self) -> &str {
+        self.get("global.datacenter").unwrap_or("dc1")
+    }
+
+    /// What the preflight check looks at.
+    ///
+    /// # Errors
+    /// When a value cannot be read.
+    pub fn plan(&self) -> Result<Plan> {
+        let own = |key| self.get(key).map(str::to_owned);
+        Ok(Plan {
+            consul: own("consul version"),
+            chart: own("chart version"),
+            cni: self.mechanism()? == Mechanism::CniPlugin,
+        })
+    }
+
+    /// Refuses what this bed cannot build yet, by name.
+    ///
+    /// # Errors
+    /// Names the setting and the issue that brings it.
+    pub fn buildable(&self) -> Result<()> {
+        if self.mechanism()? == Mechanism::CniPlugin {
+            return Err(comes_with("redirection by the CNI plugin", Issue::Cni));
+        }
+        let refused = [
+            ("connectInject.dataplaneAsSidecarInitContainer.defaultEnabled", "true", Issue::Webhook),
+            ("global.acls.manageSystemACLs", "true", Issue::Webhook),
+            ("global.tls.enabled", "true", Issue::Webhook),
+            ("global.peering.enabled", "true", Issue::Clusters),
+            ("global.federation.enabled", "true", Issue::Clusters),
+            ("global.adminPartitions.enabled", "true", Issue::Clusters),
+            ("meshGateway.enabled", "true", Issue::Clusters),
+            ("externalServers.enabled", "true", Issue::Clusters),
+            ("server.enabled", "false", Issue::Clusters),
+        ];
+        for (key, value, issue) in refused {
+            if self.get(key) == Some(value) {
+                return Err(comes_with(&format!("{key}={value}"), issue));
+            }
+        }
+        for key in ["version", "cni version", "control plane version", "primary network"] {
+            if let Some(value) = self.get(key) {
+                let issue = if key == "version" { Issue::Webhook } else { Issue::Cni };
+                return Err(comes_with(&format!("{key} {value}"), issue));
+            }
+        }
+        self.backend()?;
+        self.families()?;
+        self.lacks()?;
+        Ok(())
+    }
+}
+
+/// The flavour of iptables that containers find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// `iptables-nft`.
+    IptablesNft,
+    /// `iptables-legacy`.
+    IptablesLegacy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[(&str, &str)]) -> Vec<(String, String)> {
+        rows.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn later_settings_win_and_default_means_the_chart() {
+        let mut settings = Settings::default();
+        settings.merge(&rows(&[("connectInject.transparentProxy.defaultEnabled", "false")])).expect("a Helm value");
+        assert!(!settings.transparent_proxy().expect("a truth value"));
+        settings.merge(&rows(&[("connectInject.transparentProxy.defaultEnabled", "default")])).expect("a Helm value");
+        assert!(settings.transparent_proxy().expect("a truth value"));
+    }
+
+    #[test]
+    fn unknown_settings_are_all_named_with_the_nearest() {
+        let error = Settings::default()
+            .merge(&rows(&[("connectInject.transparentProxy.defaultEnable", "x"), ("node", "2")]))
+            .expect_err("two mistakes");
+        let text = error.to_string();
+        assert!(text.contains("\"connectInject.transparentProxy.defaultEnabled\""), "{text}");
+        assert!(text.contains("\"nodes\""), "{text}");
+    }
+
+    #[test]
+    fn consul_dns_follows_transparent_proxy() {
+        let mut settings = Settings::default();
+        assert!(settings.consul_dns().expect("chart defaults"));
+        settings.merge(&rows(&[("dns.enableRedirection", "false")])).expect("a Helm value");
+        assert!(!settings.consul_dns().expect("a truth value"));
+    }
+
+    #[test]
+    fn what_comes_later_says_so() {
+        let mut settings = Settings::default();
+        settings.redirect_by(Mechanism::CniPlugin);
+        let error = settings.buildable().expect_err("not yet").to_string();
+        assert_eq!(error, "\"redirection by the CNI plugin\" comes with issue 5 (the CNI way)");
+    }
+}

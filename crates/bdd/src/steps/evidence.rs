@@ -1,0 +1,191 @@
+//! E1-E12: what packets and rules prove.
+
+use anyhow::{Result, bail};
+use capture::Host;
+
+use crate::action::Request;
+use crate::evidence::{rules, tables};
+use crate::later::{Issue, comes_with};
+use crate::vocabulary::parameters::{Gateways, Path, Protocol, Resolver, Rules, Wire};
+use crate::vocabulary::{Arguments, Phrase};
+use crate::world::World;
+
+pub(crate) fn phrases() -> &'static [Phrase] {
+    crate::vocabulary::phrases![
+        "E1" "{string} sent it {path} its proxy" => sent;
+        "E2" "{string} received it {path} its proxy" => received;
+        "E3" "it is {wire} from {string} to {string}" => wire;
+        "E4" "it is mutual TLS for {string} from {string} to {string}" => mutual_tls;
+        "E5" "it uses port {int} from {string} to {string}" => uses_port;
+        "E6" "nothing from {string} reached {string}" => nothing_reached;
+        "E7" "nothing left {string} for {string}" => nothing_left;
+        "E8" "it crossed {gateways}" => crossed;
+        "E9" "the lookup went to {resolver}" => lookup_went;
+        "E10" "the canary was never in clear outside a pod" => canary_free;
+        "E11" "the redirect rules of {string} are {rules}" => redirect_rules;
+        "E12" "the capture of {string} shows:" => capture_shows;
+    ]
+}
+
+fn transport(request: &Request) -> capture::Protocol {
+    match request {
+        Request::Dial(Protocol::Udp | Protocol::DnsUdp, ..)
+        | Request::Send(Protocol::Udp | Protocol::DnsUdp, ..)
+        | Request::Lookup(Protocol::DnsUdp, _) => capture::Protocol::Udp,
+        Request::Dial(Protocol::Icmp, ..) | Request::Send(Protocol::Icmp, ..) => capture::Protocol::Icmp,
+        _ => capture::Protocol::Tcp,
+    }
+}
+
+async fn sent(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let (name, path) = (arguments.string()?, arguments.get::<Path>()?);
+    let (ask, attempt) = world.last_attempt()?;
+    let host = world.pod_host(&name).await?;
+    let local = attempt.report.local.map(|a| a.port()).filter(|p| *p != 0);
+    let dialled = attempt.report.peer;
+    let protocol = transport(&ask.request);
+    world
+        .prove(attempt.since, move |window| match path {
+            Path::Through => window.out_proxy(&host, local, dialled),
+            Path::Around => match dialled {
+                Some(dialled) => window.bypass_out(&host, protocol, local, dialled),
+                None => Err(unsaid("the client did not say whom it dialled")),
+            },
+        })
+        .await
+}
+
+fn unsaid(reason: &str) -> capture::Disproof {
+    capture::Disproof {
+        statement: "the packets can be found".to_owned(),
+        reason: reason.to_owned(),
+        packets: Vec::new(),
+    }
+}
+
+async fn received(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let (name, path) = (arguments.string()?, arguments.get::<Path>()?);
+    let (ask, attempt) = world.last_attempt()?;
+    let host = world.pod_host(&name).await?;
+    let port = attempt.report.peer.map(|p| p.port());
+    // TLS of the application's own hides the canary from the loopback too
+    let hidden = matches!(ask.request, Request::Dial(Protocol::Tls, ..) | Request::Send(Protocol::Tls, ..));
+    world
+        .prove(attempt.since, move |window| match (path, port) {
+            (Path::Through, _) if hidden => window.in_proxy(&host, None, None),
+            (Path::Through, _) => window.in_proxy(&host, None, Some(&attempt.canary)),
+            (Path::Around, Some(port)) => window.bypass_in(&host, port, &attempt.canary),
+            (Path::Around, None) => Err(unsaid("the client did not say whom it dialled")),
+        })
+        .await
+}
+
+async fn wire(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let wire = arguments.get::<Wire>()?;
+    let (from, to) = (arguments.string()?, arguments.string()?);
+    match wire {
+        Wire::MutualTls => tls(world, None, &from, &to).await,
+        Wire::Plaintext => {
+            let (_, attempt) = world.last_attempt()?;
+            let from = world.pod_host(&from).await?;
+            let (mut to, _) = world.host(&to).await?;
+            // whatever name was dialled: its address is what the client says
+            to.addresses.extend(attempt.report.peer.map(|p| p.ip()));
+            world.prove(attempt.since, move |window| window.plaintext(&from, &to, &attempt.canary)).await
+        }
+    }
+}
+
+async fn mutual_tls(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let (service, from, to) = (arguments.string()?, arguments.string()?, arguments.string()?);
+    tls(world, Some(&service), &from, &to).await
+}
+
+async fn tls(world: &mut World, service: Option<&str>, from: &str, to: &str) -> Result<()> {
+    let since = world.since();
+    let canary = world.last_attempt().ok().map(|(_, attempt)| attempt.canary);
+    let bed = world.bed().await?;
+    let workload = world.spec(service.unwrap_or(to))?;
+    let name = bed.server_name(&workload.namespace, workload.consul_service());
+    let client = world.pod_host(from).await?;
+    let servers: Vec<Host> =
+        world.pods(to).await?.into_iter().map(|pod| Host::new(pod.host(), pod.addresses)).collect();
+    world
+        .prove(since, move |window| {
+            let mut last = Err(unsaid("the server has no Pod"));
+            for server in &servers {
+                if let Some(canary) = &canary
+                    && let Ok(clear) = window.plaintext(&client, server, canary)
+                {
+                    return Err(capture::Disproof {
+                        statement: format!("{} spoke TLS only with {}", client.name, server.name),
+                        reason: "the canary is readable".to_owned(),
+                        packets: clear.packets,
+                    });
+                }
+                last = window.mtls(&client, server, None, Some(&name));
+                if last.is_ok() {
+                    break;
+                }
+            }
+            last
+        })
+        .await
+}
+
+async fn uses_port(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let port = u16::try_from(arguments.int()?)?;
+    let (from, to) = (arguments.string()?, arguments.string()?);
+    let (since, from) = (world.since(), world.pod_host(&from).await?);
+    let (to, _) = world.host(&to).await?;
+    world.prove(since, move |window| window.uses_port(&from, &to, port)).await
+}
+
+async fn nothing_reached(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let (from, to) = (arguments.string()?, arguments.string()?);
+    if from.contains('@') || to.contains('@') {
+        return Err(comes_with(&format!("nothing from {from} reached {to}"), Issue::Clusters));
+    }
+    world.prove_silence(&from, &to, true).await
+}
+
+async fn nothing_left(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let (from, to) = (arguments.string()?, arguments.string()?);
+    world.prove_silence(&from, &to, false).await
+}
+
+async fn crossed(_: &mut World, mut arguments: Arguments) -> Result<()> {
+    let gateways = arguments.get::<Gateways>()?;
+    let what = if gateways.0.is_empty() { "no mesh gateway".to_owned() } else { gateways.0.join(", ") };
+    Err(comes_with(&format!("evidence of a crossing: {what}"), Issue::Clusters))
+}
+
+async fn lookup_went(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let resolver = arguments.get::<Resolver>()?;
+    let (ask, attempt) = world.last_attempt()?;
+    let Request::Lookup(_, _) = ask.request else { bail!("see where a look-up went: the last action was {ask}") };
+    let host = world.pod_host(&ask.client).await?;
+    let dns = world.bed().await?.cluster_dns();
+    let name = attempt.report.name.clone();
+    world
+        .prove(attempt.since, move |window| match resolver {
+            Resolver::ConsulDns => window.dns_proxy(&host, name.as_deref()),
+            Resolver::ClusterDns => window.dns_cluster(&host, dns, name.as_deref()),
+        })
+        .await
+}
+
+async fn canary_free(world: &mut World, _: Arguments) -> Result<()> {
+    world.prove_canary_free().await
+}
+
+async fn redirect_rules(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let (name, expected) = (arguments.string()?, arguments.get::<Rules>()?);
+    rules::judge(world, &name, expected).await
+}
+
+async fn capture_shows(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let name = arguments.string()?;
+    let rows = arguments.records()?;
+    tables::judge(world, &name, &rows).await
+}

@@ -1,0 +1,189 @@
+//! W14-W17, W19: workloads are restarted, scaled, changed; their health changes; the init container runs again.
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use crate::later::{Issue, comes_with};
+use crate::pods::PodRef;
+use crate::vocabulary::Arguments;
+use crate::vocabulary::parameters::{Health, State};
+use crate::workload::{Controller, Instance};
+use crate::world::World;
+
+const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
+pub(super) async fn workload_is(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let (name, state) = (arguments.string()?, arguments.get::<State>()?);
+    let instance = world.instance(&name)?;
+    world.bed().await?;
+    match state {
+        State::Restarted => restart(world, &instance).await,
+        State::Deleted | State::Removed => delete(world, &name, &instance, None).await,
+        State::ForceKilled | State::Killed => delete(world, &name, &instance, Some(0)).await,
+        State::Stopped => scale(world, &instance, 0).await,
+        State::Started => scale(world, &instance, 1).await,
+        State::Installed | State::WithoutCredentials | State::AskedToShutDown => {
+            bail!("have the workload {name} {state}: that is said of components, not of workloads")
+        }
+    }
+}
+
+async fn restart(world: &mut World, instance: &Instance) -> Result<()> {
+    if !world.is_submitted(&instance.workload) {
+        world.await_workload(&instance.workload).await?;
+    }
+    let bed = world.bed().await?;
+    let workload = world.spec(&instance.workload)?;
+    let old: Vec<String> = world.pods(&instance.workload).await?.into_iter().map(|p| p.name).collect();
+    let gone = |name: &String| bed.pods().get(&workload.namespace, name).is_none_or(|p| crate::pods::is_going(&p));
+    let kind = match workload.controller {
+        Controller::Deployment => "Deployment",
+        Controller::StatefulSet => "StatefulSet",
+        Controller::Pod | Controller::Job => {
+            let kind = if workload.controller == Controller::Job { "Job" } else { "Pod" };
+            bed.cluster().delete(kind, &workload.namespace, &workload.name, None).await?;
+            let awaited = format!("the end of {workload}");
+            crate::wait::until(&awaited, bed.timing().ready, async || {
+                bed.pods().get(&workload.namespace, &workload.name).is_none().then_some(()).ok_or("it is still there")
+            })
+            .await?;
+            world.forget_pods(&workload.name);
+            return world.apply_again(&workload.name).await;
+        }
+    };
+    let objects = world.prepared_objects(&workload.name).await?;
+    let mut object = objects.into_iter().find(|o| o["kind"] == kind).with_context(|| format!("find the {kind}"))?;
+    object["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT] = json!(capture::Timestamp::now().to_string());
+    bed.cluster()
+        .merge(kind, &workload.namespace, &workload.name, &object)
+        .await
+        .with_context(|| format!("restart {workload}"))?;
+    let awaited = format!("the old Pods of {workload} to go");
+    crate::wait::until(&awaited, bed.timing().ready, async || {
+        old.iter().all(gone).then_some(()).ok_or_else(|| format!("of {old:?} some stay"))
+    })
+    .await?;
+    world.forget_pods(&workload.name);
+    world.await_workload(&workload.name).await
+}
+
+async fn delete(world: &mut World, name: &str, instance: &Instance, grace: Option<u32>) -> Result<()> {
+    let bed = world.bed().await?;
+    let workload = world.spec(&instance.workload)?;
+    if !world.is_submitted(&instance.workload) {
+        world.await_workload(&instance.workload).await?;
+    }
+    for pod in world.pods(name).await? {
+        bed.cluster().delete("Pod", &pod.namespace, &pod.name, grace).await?;
+    }
+    if grace.is_none() {
+        world.disturb(&workload.name, true);
+    }
+    if grace == Some(0) && workload.controller != Controller::Pod {
+        // its controller makes another; what the scenario says next is about a workload that is whole again
+        world.await_workload(&workload.name).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn scaled(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let (name, replicas) = (arguments.string()?, u32::try_from(arguments.int()?)?);
+    let instance = world.instance(&name)?;
+    scale(world, &instance, replicas).await
+}
+
+async fn scale(world: &mut World, instance: &Instance, replicas: u32) -> Result<()> {
+    let workload = world.rescale(&instance.workload, replicas)?;
+    if !world.is_live() {
+        return Ok(());
+    }
+    let kind = match workload.controller {
+        Controller::Deployment => "Deployment",
+        Controller::StatefulSet => "StatefulSet",
+        Controller::Job | Controller::Pod => bail!("scale {workload}: it is neither Deployment nor StatefulSet"),
+    };
+    let bed = world.bed().await?;
+    let patch = json!({"spec": {"replicas": replicas}});
+    bed.cluster().merge(kind, &workload.namespace, &workload.name, &patch).await.context("scale")?;
+    world.await_workload(&workload.name).await?;
+    bed.converge().await
+}
+
+pub(super) async fn health(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let (name, health) = (arguments.string()?, arguments.get::<Health>()?);
+    if name.contains('@') {
+        return Err(comes_with(&format!("{name} becomes {health}"), Issue::Clusters));
+    }
+    world.instance(&name)?;
+    world.bed().await?;
+    world.await_ready().await?;
+    let line = match health {
+        Health::Unhealthy => "touch /tmp/unhealthy",
+        Health::Healthy => "rm -f /tmp/unhealthy",
+    };
+    let command = ["/bin/sh", "-c", line].map(str::to_owned);
+    let workload = world.instance(&name)?.workload;
+    world.disturb(&workload, health == Health::Unhealthy);
+    let bed = world.bed().await?;
+    let pods = world.pods(&name).await?;
+    for pod in &pods {
+        let (_, container) = world.container(&name, None).await?;
+        let container = container.unwrap_or_default();
+        let ran = bed.cluster().exec(&pod.namespace, &pod.name, &container, &command, None).await?;
+        if ran.code != 0 {
+            bail!("make {} {health}: {}", pod.host(), ran.stderr);
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn changed(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let name = arguments.string()?;
+    let rows = arguments.pairs()?;
+    world.instance(&name)?;
+    world.bed().await?;
+    world.await_ready().await?;
+    let workload = world.change(&name, &rows)?;
+    let bed = world.bed().await?;
+    // a changed template would roll the Pods; what changes without a new Pod is the live Pod's metadata. The template
+    // follows with the next restart.
+    let patch = json!({"metadata": {"annotations": workload.annotations}});
+    for pod in world.pods(&name).await? {
+        bed.cluster().merge("Pod", &pod.namespace, &pod.name, &patch).await.context("change the live Pod")?;
+    }
+    Ok(())
+}
+
+/// Runs a copy of the injected init container in its own Pod, as a kubelet does that has lost its state.
+pub(super) async fn run_init_again(world: &mut World, pod: &PodRef, state: State) -> Result<()> {
+    if state != State::Restarted {
+        bail!("have the init container of {} {state}: it can be restarted", pod.host());
+    }
+    let bed = world.bed().await?;
+    let object = bed.cluster().get("Pod", &pod.namespace, &pod.name).await?.context("find the Pod")?;
+    let init = object["spec"]["initContainers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|c| c["name"] == redirect::contract::INIT_CONTAINER)
+        .with_context(|| format!("find the injected init container of {}", pod.host()))?;
+    let mut again = init.clone();
+    let name = format!("{}-again", redirect::contract::INIT_CONTAINER);
+    if let Some(object) = again.as_object_mut() {
+        object.insert("name".to_owned(), json!(name));
+        // the API takes neither of an ephemeral container
+        object.remove("resources");
+        object.remove("ports");
+    }
+    bed.cluster()
+        .add_ephemeral(&pod.namespace, &pod.name, &Value::Array(vec![again]))
+        .await
+        .with_context(|| format!("run the init container of {} again", pod.host()))?;
+    crate::wait::until(&format!("the end of {name} in {}", pod.host()), bed.timing().ready, async || {
+        let pod = bed.pods().get(&pod.namespace, &pod.name).ok_or("the Pod is gone")?;
+        let status = pod.status.as_ref().and_then(|s| s.ephemeral_container_statuses.as_ref()?.first());
+        let ended = status.and_then(|s| s.state.as_ref()?.terminated.as_ref()).ok_or("it has not ended")?;
+        if ended.exit_code == 0 { Ok(()) } else { Err("it failed") }
+    })
+    .await
+}

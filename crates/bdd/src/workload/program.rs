@@ -1,0 +1,200 @@
+//! The command lines of the test program that workloads run: as a server, as a client, as nothing.
+
+use super::spec::{Bind, Command, ProbeAction, Workload};
+use crate::action::{Request, Technique};
+use crate::bed::Credentials;
+use crate::vocabulary::parameters::Protocol;
+
+/// Image of the test program.
+pub const IMAGE: &str = "pellucid/workload:dev";
+/// Where the image has it.
+const PROGRAM: &str = "/bin/workload";
+/// Time for one attempt, in milliseconds.
+const ATTEMPT_MS: u64 = 2000;
+/// Puts a certificate and a key into files, then runs the client; the words after the script are `$0`, `$1` …
+const WITH_FILES: &str = "umask 077; d=$(mktemp -d) && printf %s \"$0\" >$d/cert.pem && printf %s \"$1\" >$d/key.pem && \
+                          shift && exec \"$@\" --cert $d/cert.pem --key $d/key.pem";
+
+/// Words for a container or an exec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words {
+    /// The words.
+    pub words: Vec<String>,
+    /// Whether they replace the image's entrypoint.
+    pub shell: bool,
+    /// What to say on standard input.
+    pub stdin: Option<Vec<u8>>,
+}
+
+fn args<'a>(words: impl IntoIterator<Item = &'a str>) -> Words {
+    Words { words: words.into_iter().map(str::to_owned).collect(), shell: false, stdin: None }
+}
+
+/// Serves what the workload listens on.
+#[must_use]
+pub fn serve(workload: &Workload) -> Words {
+    let mut words = args(["serve"]);
+    for listen in &workload.listens {
+        words.words.push(format!("--{}", listen.protocol));
+        words.words.push(listen.port.to_string());
+    }
+    for port in &workload.service_ports {
+        words.words.push("--port-name".to_owned());
+        words.words.push(format!("{}={}", port.name, port.target));
+    }
+    match workload.binds {
+        Bind::Wildcard => {}
+        Bind::Loopback => words.words.extend(["--bind", "loopback"].map(str::to_owned)),
+        Bind::PodIp => words.words.extend(["--bind", "pod-ip"].map(str::to_owned)),
+    }
+    match wanted_file(workload) {
+        // a healthy application has made the file that its probe looks for
+        Some(path) => shell(&format!("touch {path}; exec {PROGRAM} {}", words.words.join(" "))),
+        None => words,
+    }
+}
+
+/// The file that an exec probe wants to find.
+fn wanted_file(workload: &Workload) -> Option<&str> {
+    workload.probes.iter().find_map(|p| match &p.action {
+        ProbeAction::Exec(command) => match command.as_slice() {
+            [test, flag, path] if test == "test" && flag == "-f" => Some(path.as_str()),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// Waits to be asked.
+#[must_use]
+pub fn idle() -> Words {
+    args(["sleep"])
+}
+
+/// Requests a URL once and ends with the answer's success.
+#[must_use]
+pub fn request_once(url: &str) -> Vec<String> {
+    args(["request", url]).words
+}
+
+/// What the first container does instead of its role.
+#[must_use]
+pub fn command(command: &Command) -> Words {
+    match command {
+        Command::RequestOnce(url) => args(["request", url]),
+        Command::DialFirst(target) => shell(&format!("{PROGRAM} dial tcp {target}; exec {PROGRAM} sleep")),
+        Command::Shell(line) => shell(line),
+    }
+}
+
+fn shell(line: &str) -> Words {
+    Words { shell: true, ..args(["/bin/sh", "-c", line]) }
+}
+
+fn technique(technique: Technique) -> &'static str {
+    match technique {
+        Technique::BindToDevice => "binding the socket to eth0",
+        Technique::LowSourcePort => "a source port below 1024",
+        Technique::BindLoopback => "a bind to 127.0.0.2",
+        Technique::MappedAddress => "an IPv4-mapped IPv6 socket",
+        Technique::FastOpen => "TCP fast open",
+        Technique::Multipath => "multipath TCP",
+    }
+}
+
+/// The client's command line for a request whose addresses are resolved.
+#[must_use]
+pub fn client(request: &Request, canary: &str, credentials: Option<&Credentials>) -> Words {
+    let timeout = ATTEMPT_MS.to_string();
+    let common = ["--canary", canary, "--timeout-ms", &timeout];
+    let mut words = match request {
+        Request::Get(url) => args(["request", url].into_iter().chain(common)),
+        Request::Dial(Protocol::DnsUdp | Protocol::DnsTcp, target, _) | Request::Lookup(_, target) => {
+            lookup(request_transport(request), target, None)
+        }
+        Request::Dial(protocol, target, by) => {
+            let protocol = protocol.to_string();
+            let mut words = args(["dial", &protocol, target].into_iter().chain(common));
+            if let Some(by) = by {
+                words.words.extend(["--by".to_owned(), technique(*by).to_owned()]);
+            }
+            words
+        }
+        Request::Send(Protocol::DnsUdp | Protocol::DnsTcp, question, server) => {
+            let name = question.split_whitespace().last().unwrap_or_default();
+            lookup(request_transport(request), name, Some(server))
+        }
+        Request::Send(protocol, payload, target) => {
+            let protocol = protocol.to_string();
+            // a payload that begins with a dash is no option
+            args(["send"].into_iter().chain(common).chain([protocol.as_str(), target, "--", payload]))
+        }
+        Request::Present(_, target) => args(["tls", target].into_iter().chain(common)),
+    };
+    if let Some(credentials) = credentials {
+        words.words.extend(["--sni".to_owned(), credentials.server_name.clone()]);
+        if let Some((certificate, key)) = &credentials.identity {
+            words.words.insert(0, PROGRAM.to_owned());
+            let mut with_files = args(["/bin/sh", "-c", WITH_FILES, certificate, key]);
+            with_files.words.append(&mut words.words);
+            return with_files;
+        }
+    }
+    words.words.insert(0, PROGRAM.to_owned());
+    words
+}
+
+fn request_transport(request: &Request) -> &'static str {
+    match request {
+        Request::Lookup(Protocol::DnsTcp, _)
+        | Request::Send(Protocol::DnsTcp, ..)
+        | Request::Dial(Protocol::DnsTcp, ..) => "tcp",
+        _ => "udp",
+    }
+}
+
+fn lookup(transport: &str, name: &str, server: Option<&str>) -> Words {
+    let mut words = args(["lookup", name, "--protocol", transport]);
+    if let Some(server) = server {
+        words.words.extend(["--server".to_owned(), server.to_owned()]);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::workload::fixture;
+
+    #[test]
+    fn servers_serve_what_they_listen_on() {
+        let expected = ["serve", "--http", "9090", "--http", "9091", "--http", "9092"];
+        assert_eq!(serve(&fixture("multiport")).words[..7], expected);
+        assert!(serve(&fixture("multiport")).words.contains(&"metrics=9091".to_owned()));
+    }
+
+    #[rstest]
+    #[case(Request::Get("http://a".into()), "/bin/workload request http://a --canary c --timeout-ms 2000")]
+    #[case(
+        Request::Dial(Protocol::Tcp, "a:1".into(), Some(Technique::FastOpen)),
+        "/bin/workload dial tcp a:1 --canary c --timeout-ms 2000 --by TCP fast open"
+    )]
+    #[case(
+        Request::Send(Protocol::DnsTcp, "A? web.example.test".into(), "1.2.3.4:53".into()),
+        "/bin/workload lookup web.example.test --protocol tcp --server 1.2.3.4:53"
+    )]
+    fn clients(#[case] request: Request, #[case] expected: &str) {
+        assert_eq!(client(&request, "c", None).words.join(" "), expected);
+    }
+
+    #[test]
+    fn a_certificate_travels_in_the_command_line() {
+        let credentials =
+            Credentials { identity: Some(("CERT".into(), "KEY".into())), server_name: "a.default".into() };
+        let request = Request::Present(crate::vocabulary::parameters::Certificate::None, "1.2.3.4:20000".into());
+        let words = client(&request, "c", Some(&credentials)).words;
+        assert_eq!(&words[3..7], ["CERT", "KEY", "/bin/workload", "tls"]);
+    }
+}

@@ -1,0 +1,299 @@
+//! Declarations: kept until the bed is there, applied then, and changes of the live objects afterwards.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use futures::future::try_join_all;
+use serde_json::{Value, json};
+
+use super::World;
+use crate::later::{Issue, comes_with};
+use crate::settings::Settings;
+use crate::vocabulary::parameters::{Crd, Mechanism, Verdict};
+use crate::workload::{Command, Workload, fixture, manifest};
+
+/// Whether a source may reach a destination, as steps said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intention {
+    /// It may.
+    pub allowed: bool,
+    /// The API server has it.
+    pub applied: bool,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The workload.
+    pub workload: String,
+    /// The API server's refusal.
+    pub refused: Option<String>,
+}
+
+const API_VERSION: &str = "consul.hashicorp.com/v1alpha1";
+
+impl World {
+    /// Merges settings of the mesh; changes the running one.
+    pub(crate) async fn set(&mut self, rows: &[(String, String)]) -> Result<()> {
+        let before = self.settings.clone();
+        self.settings.merge(rows)?;
+        self.reconfigure(before).await
+    }
+
+    /// Says who redirects; changes the running mesh.
+    pub(crate) async fn redirect_by(&mut self, mechanism: Mechanism) -> Result<()> {
+        let before = self.settings.clone();
+        self.settings.redirect_by(mechanism);
+        if mechanism == Mechanism::CniPlugin {
+            return Err(comes_with("redirection by the CNI plugin", Issue::Cni));
+        }
+        self.reconfigure(before).await
+    }
+
+    async fn reconfigure(&mut self, before: Settings) -> Result<()> {
+        if !self.is_live() || before == self.settings {
+            return Ok(());
+        }
+        self.settings.buildable()?;
+        self.bed_now()?.reconfigure(&self.settings).await.context("change the mesh")
+    }
+
+    /// Sets the default intention.
+    pub(crate) async fn default_intention(&mut self, verdict: Verdict) -> Result<()> {
+        self.settings.default_intention = Some(verdict);
+        if self.is_live() {
+            self.bed_now()?.default_intention(verdict).await?;
+            self.bed_now()?.converge().await?;
+        }
+        Ok(())
+    }
+
+    /// Declares a namespace with a label; relabels a live one.
+    pub(crate) async fn namespace(&mut self, name: &str, label: &str) -> Result<()> {
+        let (key, value) = label.split_once('=').with_context(|| format!("read the label {label:?} as key=value"))?;
+        let label = (value != "none").then(|| (key.to_owned(), value.to_owned()));
+        if self.is_live() {
+            let value = label.as_ref().map(|(_, v)| v.clone());
+            let object = manifest::namespace(name, None);
+            let cluster = self.bed_now()?.cluster().clone();
+            cluster.apply(&object).await.with_context(|| format!("make the namespace {name}"))?;
+            let patch = json!({"metadata": {"labels": {(key): value}}});
+            cluster
+                .merge("Namespace", "", name, &patch)
+                .await
+                .with_context(|| format!("label the namespace {name}"))?;
+            return Ok(());
+        }
+        self.namespaces.push((name.to_owned(), label));
+        Ok(())
+    }
+
+    /// Declares a workload: its fixture, changed by the rows.
+    pub(crate) async fn workload(&mut self, name: &str, rows: &[(String, String)]) -> Result<()> {
+        let mut workload = fixture(name);
+        workload.apply(rows)?;
+        self.workloads.insert(name.to_owned(), workload);
+        self.pending.push(name.to_owned());
+        if self.is_live() { self.flush().await } else { Ok(()) }
+    }
+
+    /// Creates a workload without waiting, and remembers what the API server said.
+    pub(crate) async fn submit(&mut self, name: &str, rows: &[(String, String)]) -> Result<()> {
+        self.bed().await?;
+        let mut workload = fixture(name);
+        workload.apply(rows)?;
+        self.workloads.insert(name.to_owned(), workload);
+        self.submitted.push(name.to_owned());
+        let refused = self.create(name).await?;
+        if let Some(refusal) = &refused {
+            self.timeline.note(format!("the submission was refused: {refusal}"));
+        }
+        self.submission = Some(Submission { workload: name.to_owned(), refused });
+        Ok(())
+    }
+
+    /// Declares an external endpoint.
+    pub(crate) async fn external(&mut self, name: &str, address: SocketAddr) -> Result<()> {
+        self.externals.insert(name.to_owned(), address);
+        if self.is_live() {
+            self.bed_now()?.external(name, address).await?;
+        }
+        Ok(())
+    }
+
+    /// Declares whether a source may reach a destination.
+    pub(crate) async fn intention(&mut self, source: &str, destination: &str, allowed: bool) -> Result<()> {
+        let service = |world: &Self, name: &str| {
+            let workload = world.workloads.get(name);
+            workload.map_or_else(|| name.to_owned(), |w| w.consul_service().to_owned())
+        };
+        let key = (service(self, destination), service(self, source));
+        self.intentions.insert(key, Intention { allowed, applied: false });
+        if self.is_live() {
+            self.flush().await?;
+            self.bed_now()?.converge().await?;
+        }
+        Ok(())
+    }
+
+    /// Declares a custom resource.
+    pub(crate) async fn resource(&mut self, kind: Crd, name: &str, rows: &[(String, String)]) -> Result<()> {
+        if matches!(kind, Crd::SamenessGroup | Crd::ExportedServices | Crd::PeeringAcceptor | Crd::PeeringDialer) {
+            return Err(comes_with(&format!("the {kind} {name}"), Issue::Clusters));
+        }
+        let spec = crate::field_path::object(rows)?;
+        let spec = match kind {
+            Crd::ServiceIntentions if spec.get("destination").is_none() => {
+                let mut spec = spec;
+                spec["destination"] = json!({"name": name});
+                spec
+            }
+            _ => spec,
+        };
+        let object = json!({
+            "apiVersion": API_VERSION, "kind": kind.to_string(),
+            "metadata": {"name": name, "namespace": "default"}, "spec": spec,
+        });
+        self.resources.push(object);
+        if self.is_live() {
+            self.flush().await?;
+            self.bed_now()?.converge().await?;
+        }
+        Ok(())
+    }
+
+    /// Applies everything that was declared and is not there yet.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        let bed = self.bed_now()?;
+        let cluster = bed.cluster();
+        for (name, label) in std::mem::take(&mut self.namespaces) {
+            let label = label.as_ref().map(|(k, v)| (k.as_str(), v.as_str()));
+            let object = manifest::namespace(&name, label);
+            cluster.apply(&object).await.with_context(|| format!("make the namespace {name}"))?;
+        }
+        for (name, address) in self.externals.clone() {
+            bed.external(&name, address).await.with_context(|| format!("make the external endpoint {name}"))?;
+        }
+        for object in std::mem::take(&mut self.resources) {
+            let (kind, _, name) = crate::cluster::identity(&object);
+            cluster.apply(&object).await.with_context(|| format!("apply the {kind} {name}"))?;
+        }
+        self.apply_intentions().await?;
+        let pending = std::mem::take(&mut self.pending);
+        let mut created = Vec::new();
+        for name in &pending {
+            created.push(self.prepare(name).await?);
+        }
+        let refusals =
+            try_join_all(
+                created.iter().map(|(workload, objects)| {
+                    let cluster = cluster.clone();
+                    async move {
+                        apply_all(&cluster, objects).await.with_context(|| format!("make the workload {workload}"))
+                    }
+                }),
+            );
+        for (refusal, name) in refusals.await?.into_iter().zip(&pending) {
+            if let Some(refusal) = refusal {
+                anyhow::bail!("make the workload {name}: the API server refused it: {refusal}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates one workload; the API server's refusal is an answer.
+    async fn create(&mut self, name: &str) -> Result<Option<String>> {
+        let (_, objects) = self.prepare(name).await?;
+        apply_all(self.bed_now()?.cluster(), &objects).await
+    }
+
+    /// The objects of a workload with the addresses in its commands resolved.
+    pub(super) async fn prepare(&mut self, name: &str) -> Result<(Workload, Vec<Value>)> {
+        let workload = self.workloads.get(name).cloned().with_context(|| format!("find the workload {name}"))?;
+        let command = match &workload.command {
+            Some(Command::DialFirst(target)) => Some(Command::DialFirst(self.text(target).await?)),
+            Some(Command::RequestOnce(url)) => Some(Command::RequestOnce(self.text(url).await?)),
+            other => other.clone(),
+        };
+        let mut init = Vec::new();
+        for container in &workload.init {
+            init.push(self.text(&container.url).await?);
+        }
+        let objects = manifest::objects(&workload, command.as_ref(), &init);
+        Ok((workload, objects))
+    }
+
+    /// The objects of a workload as it is described now.
+    pub(crate) async fn prepared_objects(&mut self, name: &str) -> Result<Vec<Value>> {
+        Ok(self.prepare(name).await?.1)
+    }
+
+    /// Makes a workload again that was deleted.
+    pub(crate) async fn apply_again(&mut self, name: &str) -> Result<()> {
+        match self.create(name).await? {
+            Some(refusal) => anyhow::bail!("make the workload {name} again: the API server refused it: {refusal}"),
+            None => self.await_workload(name).await,
+        }
+    }
+
+    /// Whether a workload was merely submitted, so that nothing waits for it.
+    pub(crate) fn is_submitted(&self, name: &str) -> bool {
+        self.submitted.iter().any(|s| s == name)
+    }
+
+    /// Changes the description of a workload.
+    pub(crate) fn change(&mut self, name: &str, rows: &[(String, String)]) -> Result<Workload> {
+        let name = self.instance(name)?.workload;
+        let workload = self.workloads.get_mut(&name).with_context(|| format!("find the workload {name}"))?;
+        workload.apply(rows)?;
+        Ok(workload.clone())
+    }
+
+    /// Changes how many Pods a workload should have.
+    pub(crate) fn rescale(&mut self, name: &str, replicas: u32) -> Result<Workload> {
+        let workload = self.workloads.get_mut(name).with_context(|| format!("find the workload {name}"))?;
+        workload.replicas = replicas;
+        Ok(workload.clone())
+    }
+
+    /// Writes ServiceIntentions, one per destination, with every source that steps named.
+    async fn apply_intentions(&mut self) -> Result<()> {
+        let bed = self.bed_now()?;
+        let mut destinations: Vec<String> =
+            self.intentions.iter().filter(|(_, i)| !i.applied).map(|((d, _), _)| d.clone()).collect();
+        destinations.dedup();
+        for destination in destinations {
+            let sources: Vec<Value> = self
+                .intentions
+                .iter()
+                .filter(|((d, _), _)| *d == destination)
+                .map(|((_, source), i)| json!({"name": source, "action": if i.allowed { "allow" } else { "deny" }}))
+                .collect();
+            let object = json!({
+                "apiVersion": API_VERSION, "kind": "ServiceIntentions",
+                "metadata": {"name": destination, "namespace": "default"},
+                "spec": {"destination": {"name": destination}, "sources": sources},
+            });
+            bed.cluster().apply(&object).await.with_context(|| format!("write the intentions of {destination}"))?;
+        }
+        for intention in self.intentions.values_mut() {
+            intention.applied = true;
+        }
+        Ok(())
+    }
+}
+
+/// Applies objects one after another; a refusal by admission or validation ends it and is an answer.
+async fn apply_all(cluster: &crate::cluster::Cluster, objects: &[Value]) -> Result<Option<String>> {
+    for object in objects {
+        match cluster.apply(object).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) => return Ok(Some(status.message.clone())),
+            Err(error) => {
+                let (kind, namespace, name) = crate::cluster::identity(object);
+                return Err(error).with_context(|| format!("apply {kind} {namespace}/{name}"));
+            }
+        }
+    }
+    Ok(None)
+}

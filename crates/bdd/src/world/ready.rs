@@ -1,0 +1,214 @@
+//! Waiting for Pods, and saying what is wrong with one that is not ready.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt as _;
+
+use super::World;
+use crate::pods::{has_condition, is_going};
+use crate::workload::{Controller, Workload};
+
+/// Reasons of a waiting container that say that it will not simply come up.
+const STUCK: &[&str] = &[
+    "CrashLoopBackOff",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
+
+/// Statuses of all containers of a Pod, init containers first.
+pub(crate) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|s| s.init_container_statuses.as_ref()).into_iter().flatten();
+    let main = status.and_then(|s| s.container_statuses.as_ref()).into_iter().flatten();
+    let ephemeral = status.and_then(|s| s.ephemeral_container_statuses.as_ref()).into_iter().flatten();
+    init.chain(main).chain(ephemeral)
+}
+
+/// Why a Pod will not be ready, when something about it says so.
+pub(crate) fn decided_against(pod: &Pod) -> Option<String> {
+    for s in statuses(pod) {
+        let state = s.state.as_ref();
+        if let Some(reason) = state.and_then(|s| s.waiting.as_ref()?.reason.as_deref())
+            && STUCK.contains(&reason)
+        {
+            return Some(format!("container {} is waiting: {reason}", s.name));
+        }
+        let terminated = state.and_then(|st| st.terminated.as_ref());
+        let terminated = terminated.or_else(|| s.last_state.as_ref()?.terminated.as_ref());
+        if let Some(t) = terminated.filter(|t| t.exit_code != 0) {
+            return Some(format!("container {} ended with status {}", s.name, t.exit_code));
+        }
+    }
+    None
+}
+
+/// Whether every application container has started.
+pub(crate) fn has_started(pod: &Pod) -> bool {
+    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+    statuses
+        .is_some_and(|all| !all.is_empty() && all.iter().all(|s| s.state.as_ref().is_some_and(|s| s.running.is_some())))
+}
+
+impl World {
+    /// Waits until every workload that a step declared (and did not merely submit, or disturb on purpose) is ready.
+    pub(crate) async fn await_ready(&mut self) -> Result<()> {
+        let bed = self.bed().await?;
+        let awaited = |n: &&String| !self.submitted.contains(n) && !self.disturbed.contains(*n);
+        let names: Vec<String> = self.workloads.keys().filter(awaited).cloned().collect();
+        let deadline = Instant::now() + bed.timing().ready;
+        for name in names {
+            self.await_one(&name, deadline).await?;
+        }
+        bed.converge().await
+    }
+
+    /// Waits until one workload is ready.
+    pub(crate) async fn await_workload(&mut self, name: &str) -> Result<()> {
+        let bed = self.bed().await?;
+        self.await_one(name, Instant::now() + bed.timing().ready).await
+    }
+
+    async fn await_one(&mut self, name: &str, deadline: Instant) -> Result<()> {
+        let bed = self.bed_now()?;
+        let start = Instant::now();
+        while !self.is_ready(name)? {
+            if Instant::now() >= deadline {
+                let waited = start.elapsed().as_secs_f64();
+                bail!("waited {waited:.1} s for {name} to be ready; seen last: {}", self.diagnose(name).await);
+            }
+            bed.pods().changed(Duration::from_millis(200)).await;
+        }
+        self.remember_rules(name).await
+    }
+
+    /// Whether all Pods that a workload should have are there and ready, and no other is.
+    pub(crate) fn is_ready(&self, name: &str) -> Result<bool> {
+        let Some(workload) = self.workloads.get(name) else { return Ok(false) };
+        let pods = self.bed_now()?.pods().of(&workload.namespace, &workload.name);
+        if workload.controller == Controller::Job {
+            return Ok(!pods.is_empty());
+        }
+        let wanted = expected(workload);
+        let staying = pods.iter().filter(|p| !is_going(p)).count();
+        Ok(staying == wanted && pods.iter().filter(|p| !is_going(p)).all(|p| has_condition(p, "Ready")))
+    }
+
+    /// Waits until the application containers of a workload's Pods have started.
+    pub(crate) async fn await_started(&mut self, name: &str) -> Result<()> {
+        let bed = self.bed().await?;
+        let workload = self.spec(name)?;
+        let deadline = Instant::now() + bed.timing().ready;
+        loop {
+            let pods = bed.pods().of(&workload.namespace, &workload.name);
+            if !pods.is_empty() && pods.iter().any(|p| has_started(p)) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("wait for the containers of {name} to start; seen last: {}", self.diagnose(name).await);
+            }
+            bed.pods().changed(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The rules of a ready workload as they are now, for `unchanged`, unless some are remembered already.
+    async fn remember_rules(&mut self, name: &str) -> Result<()> {
+        let bed = self.bed_now()?;
+        for pod in self.pods(name).await? {
+            if !self.rules.contains_key(&pod.host())
+                && let Some(dump) = bed.rules(&pod).await?
+            {
+                self.rules.insert(pod.host(), dump);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a person wants to know about a workload that is not as it should be: conditions, container states, the last
+    /// events and the ends of the logs.
+    pub(crate) async fn diagnose(&self, text: &str) -> String {
+        let Ok(bed) = self.bed_now() else { return "no lab".to_owned() };
+        let name = text.split('/').next().unwrap_or(text);
+        let workload =
+            self.workloads.get(name).or_else(|| self.workloads.get(name.rsplit_once('-').map_or(name, |(w, _)| w)));
+        let Some(workload) = workload else { return format!("no workload {text:?}") };
+        let pods = bed.pods().of(&workload.namespace, &workload.name);
+        let mut text = String::new();
+        if pods.is_empty() {
+            text.push_str("there is no Pod");
+        }
+        for pod in &pods {
+            self.describe(pod, &mut text).await;
+        }
+        let names: BTreeSet<String> = pods.iter().map(|p| p.name_any()).collect();
+        let events = bed.cluster().list("Event", &workload.namespace, "").await.unwrap_or_default();
+        let about = |e: &&serde_json::Value| {
+            let object = e["involvedObject"]["name"].as_str().unwrap_or_default();
+            names.contains(object) || object.starts_with(&workload.name)
+        };
+        let all: Vec<_> = events.iter().filter(about).collect();
+        for event in all.iter().rev().take(6).rev() {
+            // writing to a String cannot fail
+            let _ = write!(
+                text,
+                "\n  event {} {}: {}",
+                event["reason"].as_str().unwrap_or_default(),
+                event["involvedObject"]["name"].as_str().unwrap_or_default(),
+                event["message"].as_str().unwrap_or_default()
+            );
+        }
+        text
+    }
+
+    async fn describe(&self, pod: &Pod, text: &mut String) {
+        let name = pod.name_any();
+        let namespace = pod.namespace().unwrap_or_default();
+        let phase = pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
+        let _ = write!(text, "\n  Pod {namespace}/{name} {phase}");
+        for c in pod.status.iter().flat_map(|s| s.conditions.iter().flatten()) {
+            let _ = write!(text, ", {}={}", c.type_, c.status);
+            if let Some(message) = c.message.as_ref().filter(|m| !m.is_empty()) {
+                let _ = write!(text, " ({message})");
+            }
+        }
+        for s in statuses(pod) {
+            let state = s.state.as_ref();
+            let what = if let Some(w) = state.and_then(|s| s.waiting.as_ref()) {
+                format!("waiting {} {}", w.reason.as_deref().unwrap_or(""), w.message.as_deref().unwrap_or(""))
+            } else if let Some(t) = state.and_then(|s| s.terminated.as_ref()) {
+                format!("ended with status {} {}", t.exit_code, t.message.as_deref().unwrap_or(""))
+            } else if s.ready {
+                "ready".to_owned()
+            } else {
+                "running, not ready".to_owned()
+            };
+            let _ = write!(text, "\n    container {}: {what}, {} restarts", s.name, s.restart_count);
+            if !s.ready
+                && let Ok(bed) = self.bed_now()
+            {
+                let mut log = bed.cluster().log(&namespace, &name, &s.name, false).await.unwrap_or_default();
+                if log.is_empty() && s.restart_count > 0 {
+                    log = bed.cluster().log(&namespace, &name, &s.name, true).await.unwrap_or_default();
+                }
+                for line in log.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev() {
+                    let _ = write!(text, "\n      | {line}");
+                }
+            }
+        }
+    }
+}
+
+/// How many Pods a workload should have.
+fn expected(workload: &Workload) -> usize {
+    match workload.controller {
+        Controller::Pod | Controller::Job => 1,
+        Controller::Deployment | Controller::StatefulSet => usize::try_from(workload.replicas).unwrap_or(1),
+    }
+}
