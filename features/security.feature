@@ -56,12 +56,22 @@ Feature: There is no way around the mesh
 
     Examples:
       | technique                          |
-      | binding the socket to eth0         |
       | a source port below 1024           |
-      | a bind to 127.0.0.2                |
       | an IPv4-mapped IPv6 socket         |
       | TCP fast open                      |
       | multipath TCP                      |
+
+  # The kernel lets neither of these reach the proxy; what counts is that they reach nobody else.
+  @SE-05 @beyond @sim @kind
+  Scenario Outline: A socket that cannot be redirected goes nowhere
+    When "static-client" dials tcp "external(web):80" by "<technique>"
+    Then it is blocked
+    And nothing left "static-client" for "external(web)"
+
+    Examples:
+      | technique                          |
+      | binding the socket to eth0         |
+      | a bind to 127.0.0.2                |
 
   @SE-06 @beyond @sim @kind
   Scenario Outline: Nobody but the proxy may run as the proxy's user

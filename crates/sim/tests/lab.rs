@@ -129,16 +129,17 @@ async fn a_deployment_is_reached_by_the_name_of_its_service(#[case] families: Fa
     tracing::info!(?started, "the lab");
 
     // The name is known once the endpoints are: ask until both are there.
-    let mut expected: Vec<_> = pods
-        .iter()
-        .map(|pod| lab.sandbox("default", pod).expect("a sandbox").addresses[0].to_string())
-        .collect();
+    let mut expected: Vec<_> =
+        pods.iter().map(|pod| lab.sandbox("default", pod).expect("a sandbox").addresses[0].to_string()).collect();
     expected.sort();
     let deadline = Instant::now() + PATIENCE;
     loop {
         let (output, _) = sh(&lab, &pods[0], "getent ahostsv4 web").await;
-        let mut found: Vec<_> =
-            output.lines().filter(|line| line.contains("STREAM")).filter_map(|line| line.split_whitespace().next()).collect();
+        let mut found: Vec<_> = output
+            .lines()
+            .filter(|line| line.contains("STREAM"))
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
         found.sort_unstable();
         if found == expected {
             break;

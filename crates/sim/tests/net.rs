@@ -77,7 +77,8 @@ async fn ask(from: &NetNs, to: SocketAddr) -> io::Result<String> {
 fn inventory(netns: &NetNs) -> BTreeSet<String> {
     let read = || {
         let links = std::fs::read_dir("/proc/sys/net/ipv4/conf")?;
-        let mut found: BTreeSet<_> = links.flatten().map(|link| link.file_name().to_string_lossy().into_owned()).collect();
+        let mut found: BTreeSet<_> =
+            links.flatten().map(|link| link.file_name().to_string_lossy().into_owned()).collect();
         for table in ["route", "arp"] {
             let table = std::fs::read_to_string(format!("/proc/thread-self/net/{table}"))?;
             found.extend(table.lines().map(str::to_owned));
@@ -349,7 +350,8 @@ async fn a_service_leads_to_its_ready_endpoints(#[case] families: Families) {
 
     // Nobody is left: refused, not silent.
     cluster.endpoints("web", &[(&idle, false)]).await;
-    let refused = |answer: &io::Result<String>| matches!(answer, Err(e) if e.kind() == io::ErrorKind::ConnectionRefused);
+    let refused =
+        |answer: &io::Result<String>| matches!(answer, Err(e) if e.kind() == io::ErrorKind::ConnectionRefused);
     let _ = eventually(&client.netns, at, refused).await;
     cluster.proxy.stop().await;
 }
@@ -367,10 +369,12 @@ async fn a_pod_that_reaches_itself_through_its_service_sees_the_node() {
 #[tokio::test]
 async fn a_node_port_leads_to_an_endpoint_on_another_node() {
     let cluster = Cluster::start(Families::V4).await;
-    let outside = cluster.network.station("outside", &["198.51.100.7".parse().expect("an address")]).await.expect("a station");
+    let outside =
+        cluster.network.station("outside", &["198.51.100.7".parse().expect("an address")]).await.expect("a station");
     let two = pod(&cluster.network, "node-1", "two").await;
     let _server = serve(&two.netns, SocketAddr::new(two.addresses[0], 8080), "two");
-    let spec = json!({ "type": "NodePort", "ports": [{ "name": "web", "port": 80, "targetPort": 8080, "nodePort": 30080 }] });
+    let spec =
+        json!({ "type": "NodePort", "ports": [{ "name": "web", "port": 80, "targetPort": 8080, "nodePort": 30080 }] });
     cluster.service("web", spec, &[(&two, true)]).await;
     let node = cluster.network.nodes()[0].addresses[0];
     let said = eventually(&outside.netns, SocketAddr::new(node, 30080), Result::is_ok).await.expect("an answer");
@@ -411,7 +415,13 @@ async fn datagrams_go_through_a_service() {
 }
 
 /// Asks a DNS server: the response code, and the answers as text.
-async fn resolve(from: &SandboxInfo, server: SocketAddr, name: &str, kind: RecordType, tcp: bool) -> (ResponseCode, Vec<String>) {
+async fn resolve(
+    from: &SandboxInfo,
+    server: SocketAddr,
+    name: &str,
+    kind: RecordType,
+    tcp: bool,
+) -> (ResponseCode, Vec<String>) {
     let mut query = Message::new(7, MessageType::Query, OpCode::Query);
     query.add_query(Query::query(name.parse::<Name>().expect("a name"), kind));
     let bytes = query.to_vec().expect("a message");

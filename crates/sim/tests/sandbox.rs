@@ -62,7 +62,8 @@ fn a_command_that_does_not_exist_could_not_run() {
 
 #[test]
 fn a_sandbox_in_a_sandbox_is_another_one() {
-    let nested = [env!("CARGO_BIN_EXE_sandbox"), "--", "sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/pid; exit 5"];
+    let nested =
+        [env!("CARGO_BIN_EXE_sandbox"), "--", "sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/pid; exit 5"];
     let script = format!("readlink /proc/self/ns/net /proc/self/ns/pid; true; {}", quoted(&nested));
     let output = shell(&script);
     assert_eq!(output.status.code(), Some(5), "{output:?}");
@@ -104,7 +105,8 @@ fn the_machine_is_the_same_before_during_and_after() {
     let mounts = || fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     let named = || fs::read_dir("/run/netns").map(Iterator::count).unwrap_or_default();
     let before = (links(), mounts(), named());
-    let script = "ip link add a1 type veth peer name b1 && ip netns add x && mount -t tmpfs t /mnt && echo ready && sleep 1000";
+    let script =
+        "ip link add a1 type veth peer name b1 && ip netns add x && mount -t tmpfs t /mnt && echo ready && sleep 1000";
     let (mut child, _) = started(sandbox(&["sh", "-c", script]));
     assert_eq!((links(), mounts(), named()), before, "while it runs");
     child.kill().expect("it runs");

@@ -61,7 +61,9 @@ fn map(target: i32) -> Result<(), String> {
         }
         let mut command = Command::new(program);
         command.arg(target.to_string());
-        for Range { inside, outside, count } in std::iter::once(Range { inside: 0, outside: own, count: 1 }).chain(ranges) {
+        for Range { inside, outside, count } in
+            std::iter::once(Range { inside: 0, outside: own, count: 1 }).chain(ranges)
+        {
             command.args([inside, outside, count].map(|number| number.to_string()));
         }
         let output = command.output().map_err(|error| match error.kind() {

@@ -27,7 +27,9 @@ pub(super) fn namespaces(error: Errno) -> String {
         Errno::ENOSPC | Errno::EUSERS => {
             "a limit is reached: sysctl user.max_user_namespaces, user.max_net_namespaces and the like".to_owned()
         }
-        Errno::EINVAL => "the kernel lacks a kind of namespace: CONFIG_USER_NS, CONFIG_NET_NS, CONFIG_PID_NS".to_owned(),
+        Errno::EINVAL => {
+            "the kernel lacks a kind of namespace: CONFIG_USER_NS, CONFIG_NET_NS, CONFIG_PID_NS".to_owned()
+        }
         _ => "in a container, start it with --privileged; its seccomp profile or security module forbids namespaces"
             .to_owned(),
     }
@@ -66,9 +68,8 @@ mod tests {
         "kernel.apparmor_restrict_unprivileged_userns=0"
     )]
     fn the_switch_is_named(#[case] settings: &[(&str, &str)], #[case] expected: &str) {
-        let said = switches(|name| {
-            settings.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        });
+        let said =
+            switches(|name| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()));
         assert_eq!(expected.is_empty(), said.is_empty());
         assert!(said.contains(expected), "{said}");
     }
