@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use netns::NetNs;
 
 use crate::{Families, LabOptions, NodeInfo, SandboxInfo, Station};
@@ -34,7 +34,7 @@ mod wire;
 
 pub(crate) use plan::Plan;
 use plan::Pool;
-use rtnl::{Batch, LOOPBACK};
+use rtnl::Batch;
 use sysctl::Role;
 use wire::Cable;
 
@@ -115,21 +115,7 @@ impl Network {
         let addresses = fabric_addresses.clone();
         let fabric = blocking(move || {
             let fabric = NetNs::create()?;
-            fabric.run(|| {
-                sysctl::write(Role::Router, families)?;
-                let mut batch = Batch::default();
-                batch.up(LOOPBACK);
-                for address in &addresses {
-                    batch.address(LOOPBACK, *address);
-                }
-                let everywhere = [IpNet::from(Ipv4Net::default())];
-                let everywhere = if addresses.iter().any(IpAddr::is_ipv4) { &everywhere[..] } else { &[] };
-                for network in everywhere {
-                    batch.route(wire::nowhere(network));
-                }
-                batch.commit()?;
-                wire::refuse(everywhere)
-            })??;
+            fabric.run(|| wire::fabric(&addresses, families))??;
             Ok(fabric)
         })
         .await?;

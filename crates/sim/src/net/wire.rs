@@ -27,36 +27,41 @@ const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The link-local address that the kernel derives from [`ROUTER_MAC`].
 const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee);
 
-/// The route to a router's own network. Hosts in it have routes of their own; what no host has is nowhere.
+/// Refuses what a node would send out for Pods of its own: there is no such Pod, or it would have a route.
 ///
-/// Refusals of an IPv4 routing table are rationed: five to a client, then one per second. Hence a route into the loopback
-/// interface and [`refuse`], which is not.
-pub(super) fn nowhere(network: &IpNet) -> Route {
-    match network {
-        IpNet::V4(_) => Route::to_network(network.network(), network.prefix_len(), LOOPBACK),
-        IpNet::V6(_) => Route::unreachable(network.network(), network.prefix_len()),
-    }
-}
-
-/// Refuses what [`nowhere`] leads into the loopback interface of the calling thread's namespace.
-///
-/// A client hears of it at once over IPv4. Over IPv6 it takes a second, because an ICMPv6 error that comes while the client
-/// is still in `connect`, as it does between namespaces, is forgotten until the SYN is repeated.
-pub(super) fn refuse(networks: &[IpNet]) -> Result<(), Error> {
-    let mut script = String::from("*filter\n");
+/// IPv4 only: a routing table's own refusals are rationed there, five to a client and then one per second, and those of a
+/// rule are not. For IPv6 a route does it; its clients hear of it only after a second, because an ICMPv6 error that comes
+/// while the client is still in `connect`, as it does between namespaces, is forgotten until the SYN is repeated.
+fn refuse_absent_pods(networks: &[IpNet]) -> Result<(), Error> {
+    let mut rules = String::new();
     for network in networks.iter().filter(|network| matches!(network, IpNet::V4(_))) {
-        let why = if network.prefix_len() == 0 { "icmp-net-unreachable" } else { "icmp-host-unreachable" };
         for hook in ["FORWARD", "OUTPUT"] {
-            // Of what starts here, own addresses go through the loopback interface too.
-            let own = if hook == "OUTPUT" { "-m addrtype ! --dst-type LOCAL " } else { "" };
-            let _ = writeln!(script, "-A {hook} -o lo -d {network} {own}-j REJECT --reject-with {why}");
+            let _ = writeln!(rules, "-A {hook} -d {network} -o eth0 -j REJECT --reject-with icmp-host-unreachable");
         }
     }
-    if !script.contains("REJECT") {
+    if rules.is_empty() {
         return Ok(());
     }
-    script.push_str("COMMIT\n");
-    restore(true, &script).map_err(Error::Rules)
+    restore(true, &format!("*filter\n{rules}COMMIT\n")).map_err(Error::Rules)
+}
+
+/// Makes the namespace of the calling thread the fabric, with these addresses.
+pub(super) fn fabric(addresses: &[IpAddr], families: Families) -> Result<(), Error> {
+    sysctl::write(Role::Router, families)?;
+    let mut batch = Batch::default();
+    batch.up(LOOPBACK);
+    for address in addresses {
+        batch.address(LOOPBACK, *address);
+    }
+    if families == Families::V6 {
+        batch.commit()?;
+        return Ok(());
+    }
+    // What no host has goes nowhere; see `refuse_absent_pods` for why a rule says so.
+    batch.route(Route::to_network(Ipv4Addr::UNSPECIFIED.into(), 0, LOOPBACK));
+    batch.commit()?;
+    restore(true, "*filter\n-A FORWARD -o lo -j REJECT --reject-with icmp-net-unreachable\nCOMMIT\n")
+        .map_err(Error::Rules)
 }
 
 /// What to connect.
@@ -118,11 +123,11 @@ impl Cable<'_> {
                 batch.route(Route::default_via(gateway, ETH0).from(Some(source)));
             }
         }
-        for network in self.behind {
-            batch.route(nowhere(network));
+        for network in self.behind.iter().filter(|network| matches!(network, IpNet::V6(_))) {
+            batch.route(Route::unreachable(network.network(), network.prefix_len()));
         }
         let socket = batch.commit()?;
-        refuse(self.behind)?;
+        refuse_absent_pods(self.behind)?;
         Ok(socket)
     }
 
