@@ -60,7 +60,7 @@ pub async fn run(suite: &Arc<Suite>, features: Parsed, jobs: usize) -> Result<Re
             let suite = Arc::clone(&after);
             let named = renamed.of(feature, scenario);
             let tags = features::tags(feature, rule, scenario).map(str::to_owned).collect();
-            let failure = failure(finished);
+            let failure = failure(finished, &scenario.steps);
             async move {
                 let Some(world) = world else { return };
                 world.finish(failure).await;
@@ -86,10 +86,18 @@ pub async fn run(suite: &Arc<Suite>, features: Parsed, jobs: usize) -> Result<Re
 }
 
 /// What cucumber knows of a failure that the World does not: a step that matches no phrase.
-fn failure(finished: &ScenarioFinished) -> Option<String> {
+fn failure(finished: &ScenarioFinished, steps: &[gherkin::Step]) -> Option<String> {
     match finished {
         ScenarioFinished::StepPassed => None,
-        ScenarioFinished::StepSkipped => Some("the next step matches no phrase of the vocabulary".to_owned()),
+        ScenarioFinished::StepSkipped => {
+            let unknown = steps.iter().find(|step| {
+                !crate::vocabulary::all()
+                    .iter()
+                    .any(|phrase| phrase.regex().is_ok_and(|regex| regex.is_match(&step.value)))
+            });
+            let text = unknown.map_or("the next step", |step| step.value.as_str());
+            Some(format!("\"{text}\" matches no phrase of the vocabulary"))
+        }
         ScenarioFinished::StepFailed(_, _, error) => Some(error.to_string()),
         ScenarioFinished::BeforeHookFailed(_) => Some("the scenario could not begin".to_owned()),
     }
