@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -13,6 +14,9 @@ use crate::intentions::Intention;
 use crate::names::Names;
 use crate::serve::{self, Gate, Shared};
 use crate::world::{Problem, World};
+
+/// How often the age of certificates is looked at.
+const RENEW_EVERY: Duration = Duration::from_secs(3600);
 
 /// What a [`Mesh`] is made of. The sockets are non-blocking.
 pub struct MeshOptions {
@@ -85,6 +89,7 @@ impl Mesh {
         let cancel = gate.stopped();
         tasks.spawn(cancel.clone().run_until_cancelled_owned(cluster::follow(client.clone(), changes.clone())));
         tasks.spawn(cancel.run_until_cancelled_owned(cluster::reconcile(client, incoming, worlds)));
+        tasks.spawn(gate.stopped().run_until_cancelled_owned(renew(changes.clone())));
         let socket = |what| move |source| Error::Socket { what, source };
         serve::tcp(http, serve::http::router(shared.clone()), &gate, &tasks).map_err(socket("the HTTP API"))?;
         serve::tcp(feed, serve::feed::router(shared.clone()), &gate, &tasks).map_err(socket("the feed"))?;
@@ -193,6 +198,15 @@ impl Mesh {
 impl Drop for Mesh {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Has every proxy looked at now and then, so that certificates which are half through their life are replaced.
+async fn renew(changes: mpsc::UnboundedSender<Change>) {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        // as in `send`: nobody receives after `stop`
+        let _ = changes.send(Change::Touch);
     }
 }
 

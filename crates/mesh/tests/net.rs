@@ -46,6 +46,8 @@ impl Bed {
                 sh(&format!("ip address add {address}/32 dev lo"))?;
             }
             sh("ip route add default dev lo")?;
+            // what the client's proxy passes through to nowhere is refused at once, and does not hang
+            sh("iptables -A OUTPUT -p tcp -d 240.0.0.0/4 -j REJECT --reject-with tcp-reset")?;
             sh("iptables -t nat -A OUTPUT -p tcp -d 240.0.0.0/4 -m owner ! --uid-owner 5995 -j REDIRECT --to-port 15001")
         })??;
         let api = Api::new(&KINDS);
@@ -68,6 +70,11 @@ impl Bed {
             tamper: None,
         })?;
         let directory = std::env::temp_dir().join(format!("mesh-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        // the proxy's user may not enter the home of whoever runs the tests
+        let program = directory.join("envoy");
+        std::fs::File::create(&program)?;
+        sh(&format!("mount --bind '{}' '{}'", envoy()?.display(), program.display()))?;
         let mut bed = Self { ns, api, mesh, sidecars: Vec::new(), directory };
         bed.sidecar("client-client-sidecar-proxy", 19000)?;
         bed.sidecar("server-server-sidecar-proxy", 19001)?;
@@ -88,7 +95,7 @@ impl Bed {
             .arg(format!("-consul-dns-bind-port={}", admin - 10400))
             .env("TMPDIR", &directory)
             .uid(PROXY_UID)
-            .env("PELLUCID_ENVOY", envoy()?);
+            .env("PELLUCID_ENVOY", self.directory.join("envoy"));
         let child = self.ns.run(|| command.spawn())??;
         self.sidecars.push((child, admin));
         Ok(())
@@ -100,9 +107,16 @@ impl Bed {
         let mut stream = self.ns.run(connect)??;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        let (mut answer, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+        // Envoy keeps a connection for a second after the last response, for a client that is slow to read
+        while !whole(&String::from_utf8_lossy(&answer)) {
+            let length = stream.read(&mut buffer)?;
+            if length == 0 {
+                break;
+            }
+            answer.extend_from_slice(&buffer[..length]);
+        }
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     fn http(&self, address: SocketAddr, path: &str) -> Result<String> {
@@ -120,7 +134,7 @@ impl Bed {
         loop {
             let answer = self.http(self.virtual_ip(), path);
             if wanted(&answer) {
-                println_stderr(&format!("{what}: {:?}", start.elapsed()));
+                note(&format!("{what}: {:?}", start.elapsed()));
                 return Ok(start.elapsed());
             }
             ensure!(start.elapsed() < Duration::from_secs(15), "{what}: the last answer was {answer:?}");
@@ -148,11 +162,19 @@ impl Drop for Bed {
             }
             let _ = child.wait();
         }
+        let _ = sh(&format!("umount '{}'", self.directory.join("envoy").display()));
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
-fn println_stderr(text: &str) {
+/// Whether an answer is as long as it says that it is.
+fn whole(answer: &str) -> bool {
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    length.is_some_and(|length: usize| body.len() >= length)
+}
+
+fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "    {text}");
 }
 
