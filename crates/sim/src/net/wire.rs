@@ -35,8 +35,10 @@ const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfe
 fn refuse_absent_pods(networks: &[IpNet]) -> Result<(), Error> {
     let mut rules = String::new();
     for network in networks.iter().filter(|network| matches!(network, IpNet::V4(_))) {
-        for hook in ["FORWARD", "OUTPUT"] {
-            let _ = writeln!(rules, "-A {hook} -d {network} -o eth0 -j REJECT --reject-with icmp-host-unreachable");
+        // What the node itself sends to a Service passes OUTPUT with the way it had before its destination was replaced.
+        for (hook, unless) in [("FORWARD", ""), ("OUTPUT", " -m conntrack ! --ctstate DNAT")] {
+            let _ =
+                writeln!(rules, "-A {hook} -d {network} -o eth0{unless} -j REJECT --reject-with icmp-host-unreachable");
         }
     }
     if rules.is_empty() {
