@@ -58,7 +58,7 @@ Feature: f
   Scenario: s
     Given a mesh
     And the workload "never" with:
-      | probe readiness | exec test -f /tmp/never |
+      | probe readiness | exec test -d /tmp/never |
     Then "never" becomes ready
 "#;
     Runner::of(feature).finish().expect(1, &["never", "Readiness probe failed"]);
