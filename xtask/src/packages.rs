@@ -25,12 +25,29 @@ const PACKAGES: &[Package] = &[
     Package { name: "python3", present: || find_program("python3").is_some() },
 ];
 
-/// Only needed by those who are not root: maps the subordinate ids of the sandbox.
+/// What tests run besides, to look at rules and links with other eyes than ours.
+const FOR_TESTS: &[Package] = &[
+    Package { name: "iproute2", present: || find_program("ip").is_some() },
+    Package { name: "nftables", present: || find_program("nft").is_some() },
+    UIDMAP,
+];
+
+/// Maps the subordinate ids of the sandbox for those who are not root.
 const UIDMAP: Package = Package { name: "uidmap", present: || find_program("newuidmap").is_some() };
 
 /// Installs what is missing as root (or by `sudo` that does not ask), or says what to install.
 pub(crate) fn install() -> Result<(), Stop> {
-    let mut missing: Vec<_> = PACKAGES.iter().filter(|package| !(package.present)()).collect();
+    install_of(PACKAGES)
+}
+
+/// [`install`], and what only tests need.
+pub(crate) fn install_for_tests() -> Result<(), Stop> {
+    install()?;
+    install_of(FOR_TESTS)
+}
+
+fn install_of(wanted: &[Package]) -> Result<(), Stop> {
+    let mut missing: Vec<_> = wanted.iter().filter(|package| !(package.present)()).collect();
     if !is_root() && !(UIDMAP.present)() {
         missing.push(&UIDMAP);
     }

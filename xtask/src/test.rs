@@ -10,7 +10,7 @@ const OUTSIDE: &[&str] = &["sandbox", "runner"];
 
 /// Sets up and runs everything.
 pub(crate) fn run() -> Result<(), Stop> {
-    packages::install()?;
+    packages::install_for_tests()?;
     let envoy = envoy::locate()?;
     report::step("building");
     check(cargo().args(["build", "--workspace", "--bins", "--quiet"]))?;

@@ -67,7 +67,10 @@ fn map(target: i32) -> Result<(), String> {
             command.args([inside, outside, count].map(|number| number.to_string()));
         }
         let output = command.output().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => format!("{program} is missing: install the package uidmap"),
+            // a directory in PATH that this user may not enter turns "not found" into "permission denied"
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                format!("{program} is missing: install the package uidmap")
+            }
             _ => format!("run {program}: {error}"),
         })?;
         if !output.status.success() {
