@@ -124,6 +124,15 @@ Feature: Annotations take chosen traffic out of redirection
     Then it is answered
     And it is plaintext from "outsider" to "vault"
 
+  @EX-11 @peer @sim @kind
+  Scenario: The metrics port is excluded without being asked
+    Given the workload "metered" with:
+      | annotation enable-metrics | true |
+    When "outsider" requests "http://pod(metered):20200/metrics"
+    Then it is answered
+    And the answer contains "envoy_cluster_upstream_cx_total"
+    And it is plaintext from "outsider" to "metered"
+
   @EX-12 @beyond @sim @kind
   Scenario: Changing an exclusion needs a new pod
     Given the external endpoint "web" at "198.51.100.10:80"

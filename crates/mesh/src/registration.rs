@@ -34,6 +34,8 @@ pub(crate) struct Instance {
     pub(crate) transparent: bool,
     pub(crate) health: Health,
     pub(crate) expose: Vec<ExposePath>,
+    /// Port and path where Prometheus scrapes.
+    pub(crate) metrics: Option<(u16, String)>,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) tags: Vec<String>,
     pub(crate) meta: BTreeMap<String, String>,

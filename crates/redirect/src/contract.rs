@@ -67,6 +67,12 @@ keys! {
     SERVICE_IGNORE = "service-ignore";
 }
 
+/// Pod annotation written by the webhook where metrics are on: `true`.
+pub const PROMETHEUS_SCRAPE: &str = "prometheus.io/scrape";
+/// Pod annotation written by the webhook where metrics are on: the port Prometheus scrapes.
+pub const PROMETHEUS_PORT: &str = "prometheus.io/port";
+/// Pod annotation written by the webhook where metrics are on: the path Prometheus scrapes.
+pub const PROMETHEUS_PATH: &str = "prometheus.io/path";
 /// Value of [`CONNECT_INJECT_STATUS`].
 pub const INJECTED: &str = "injected";
 /// Value of [`TRANSPARENT_PROXY_STATUS`] that the webhook writes.

@@ -5,7 +5,8 @@ use crate::{Settings, original};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use redirect::contract::{
     CONNECT_INJECT_MANAGED_BY, CONNECT_INJECT_STATUS, CONNECT_K8S_VERSION, CONNECT_SERVICE_PORT, CONSUL_K8S_VERSION,
-    DUAL_STACK, ENABLED, INJECTED, MANAGED_BY, ORIGINAL_POD, REDIRECT_TRAFFIC_CONFIG, TRANSPARENT_PROXY_STATUS,
+    DUAL_STACK, ENABLED, INJECTED, MANAGED_BY, ORIGINAL_POD, PROMETHEUS_PATH, PROMETHEUS_PORT, PROMETHEUS_SCRAPE,
+    REDIRECT_TRAFFIC_CONFIG, TRANSPARENT_PROXY_STATUS,
 };
 
 /// Version of this webhook, as the annotations show it.
@@ -36,9 +37,9 @@ pub(crate) fn write(pod: &mut Pod, received: &Pod, intent: &Intent, settings: &S
         };
     }
     if intent.metrics.enabled {
-        annotations.insert("prometheus.io/scrape".to_owned(), "true".to_owned());
-        annotations.insert("prometheus.io/port".to_owned(), intent.metrics.scrape_port.to_string());
-        annotations.insert("prometheus.io/path".to_owned(), intent.metrics.scrape_path.clone());
+        annotations.insert(PROMETHEUS_SCRAPE.to_owned(), "true".to_owned());
+        annotations.insert(PROMETHEUS_PORT.to_owned(), intent.metrics.scrape_port.to_string());
+        annotations.insert(PROMETHEUS_PATH.to_owned(), intent.metrics.scrape_path.clone());
     }
     let labels = pod.metadata.labels.get_or_insert_default();
     labels.insert(CONNECT_INJECT_STATUS.to_owned(), INJECTED.to_owned());

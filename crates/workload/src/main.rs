@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod client;
-mod payload;
 mod serve;
 
 /// Servers and a client for trying what a mesh does to traffic.

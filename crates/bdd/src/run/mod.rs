@@ -13,6 +13,7 @@ use cucumber::event::ScenarioFinished;
 use cucumber::writer::{self, Verbosity};
 use cucumber::{WriterExt as _, cli, runner};
 use futures::FutureExt as _;
+use workload::payload::Payload;
 
 pub use features::{Parsed, Selection, parse};
 pub use machine::{envoy, require};
@@ -49,11 +50,14 @@ pub async fn run(suite: &Arc<Suite>, features: Parsed, jobs: usize) -> Result<Re
     let runner = runner::Basic::<World>::default()
         .max_concurrent_scenarios(jobs)
         .steps(crate::vocabulary::collection()?)
-        .before(move |feature, _, scenario, world| {
+        .before(move |feature, rule, scenario, world| {
             let named = named.of(feature, scenario);
             let folder = Folder::new(before.settings.out.join(&named.folder));
             let again = crate::report::again(&scenario.name, &named.path);
-            world.begin(Arc::clone(&before), named.name, again, folder);
+            let backgrounds = feature.background.iter().chain(rule.and_then(|rule| rule.background.as_ref()));
+            let steps = backgrounds.flat_map(|background| &background.steps).chain(&scenario.steps);
+            let bulk = steps.map(|step| longest_stream(&step.value)).max().unwrap_or_default();
+            world.begin(Arc::clone(&before), named.name, again, folder, bulk);
             futures::future::ready(()).boxed_local()
         })
         .after(move |feature, rule, scenario, finished, world| {
@@ -83,6 +87,11 @@ pub async fn run(suite: &Arc<Suite>, features: Parsed, jobs: usize) -> Result<Re
         .run(())
         .await;
     Ok(reports)
+}
+
+/// Bytes of the longest stream that a step speaks of.
+fn longest_stream(step: &str) -> u64 {
+    step.split('"').skip(1).step_by(2).map(Payload::stream_length).max().unwrap_or_default()
 }
 
 /// What cucumber knows of a failure that the World does not: a step that matches no phrase.

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use workload::report::Report;
 
-use super::{Last, World};
+use super::{CANARY_PREFIX, Last, World};
 use crate::action::{Ask, Attempt, Request};
 use crate::bed::{Bed, Credentials};
 use crate::pods::PodRef;
@@ -53,7 +53,7 @@ impl Loop {
 
 /// A new token: what "plaintext" means is that it is found in a packet.
 fn token() -> String {
-    format!("canary-{}", Alphanumeric.sample_string(&mut rand::rng(), 16))
+    format!("{CANARY_PREFIX}{}", Alphanumeric.sample_string(&mut rand::rng(), 16))
 }
 
 /// Everything that one attempt needs to be made without the World.

@@ -28,6 +28,9 @@ use crate::workload::Workload;
 pub use ask::Loop;
 pub use declare::{Intention, Submission};
 
+/// How every token begins that requests carry.
+pub const CANARY_PREFIX: &str = "canary-";
+
 /// What the last action was.
 #[derive(Debug, Clone)]
 pub enum Last {
@@ -101,6 +104,8 @@ pub struct World {
     /// The failing step and its message.
     pub failure: Option<(String, String)>,
     step: String,
+    /// Bytes of the longest stream that the scenario sends.
+    bulk: u64,
 }
 
 impl fmt::Debug for World {
@@ -115,8 +120,9 @@ fn fail(message: String) -> ! {
 }
 
 impl World {
-    /// Begins a scenario.
-    pub fn begin(&mut self, suite: Arc<Suite>, name: String, again: String, folder: Folder) {
+    /// Begins a scenario, whose longest stream has `bulk` bytes.
+    pub fn begin(&mut self, suite: Arc<Suite>, name: String, again: String, folder: Folder, bulk: u64) {
+        self.bulk = bulk;
         self.started = Some(Instant::now());
         self.again = again;
         folder.clear();
@@ -169,7 +175,7 @@ impl World {
         if self.bed.is_none() {
             self.settings.buildable()?;
             let suite = Arc::clone(self.suite()?);
-            let bed = crate::bed::sim::SimBed::start(&suite, &self.settings, &self.folder, &self.timeline)
+            let bed = crate::bed::sim::SimBed::start(&suite, &self.settings, &self.folder, &self.timeline, self.bulk)
                 .await
                 .context("start the lab")?;
             self.timeline.note("the lab is up");

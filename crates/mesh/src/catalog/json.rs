@@ -137,6 +137,10 @@ fn proxy_block(world: &World, instance: &Instance, merge: bool) -> Value {
         block["LocalServiceAddress"] = json!("127.0.0.1");
         block["LocalServicePort"] = json!(instance.port);
     }
+    if let Some((port, _)) = &instance.metrics {
+        let any = if instance.address.is_ipv4() { "0.0.0.0" } else { "[::]" };
+        block["Config"]["envoy_prometheus_bind_addr"] = json!(format!("{any}:{port}"));
+    }
     if merge {
         block["Config"]["protocol"] = json!(world.config.protocol(&instance.service).as_str());
         block["TransparentProxy"] = json!({"DialedDirectly": world.config.dialed_directly(&instance.service)});

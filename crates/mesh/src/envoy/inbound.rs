@@ -1,5 +1,7 @@
 //! What comes in: the public listener with mutual TLS and intentions, and paths that are reachable without.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use redirect::contract;
 use serde_json::{Value, json};
 
@@ -21,6 +23,9 @@ pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resourc
     let configured = defaults.map_or(&world.config.proxy_defaults.expose.paths, |d| &d.expose.paths);
     for path in instance.expose.iter().chain(configured).filter(|p| p.listener_port > 0) {
         exposed_path(instance, path, resources);
+    }
+    if let Some((port, path)) = &instance.metrics {
+        prometheus(instance, *port, path, resources);
     }
 }
 
@@ -103,7 +108,25 @@ fn exposed_path(instance: &Instance, path: &ExposePath, resources: &mut Resource
     );
 }
 
+/// Lets Prometheus read Envoy's statistics, and nothing else of its admin interface.
+fn prometheus(instance: &Instance, port: u16, path: &str, resources: &mut Resources) {
+    const CLUSTER: &str = "prometheus_backend";
+    loopback(CLUSTER, contract::ENVOY_ADMIN_PORT, false, resources);
+    let label = "envoy_prometheus_metrics";
+    let mut routes = hcm::single(label, label, Some(path), CLUSTER);
+    routes["virtual_hosts"][0]["routes"][0]["route"]["prefix_rewrite"] = json!("/stats/prometheus");
+    let filters = vec![hcm::manager(label, Protocol::Http, ("route_config", routes), Vec::new())];
+    let any: IpAddr =
+        if instance.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    resources.listener(
+        "envoy_prometheus_metrics_listener".to_owned(),
+        json!({
+            "address": socket_address(any, port), "traffic_direction": "INBOUND", "filter_chains": [{"filters": filters}],
+        }),
+    );
+}
+
 /// Address and port as listener names spell them.
-fn bracketed(address: std::net::IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(address, port).to_string()
+fn bracketed(address: IpAddr, port: u16) -> String {
+    SocketAddr::new(address, port).to_string()
 }

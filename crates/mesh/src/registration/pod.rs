@@ -50,6 +50,9 @@ pub(super) fn instance(scope: &Scope<'_>, endpoint: &Endpoint, pod: &Pod) -> Res
         transparent,
         health: health(endpoint),
         expose: annotation(contract::ORIGINAL_POD).map(|json| exposed(json, &spec.containers)).unwrap_or_default(),
+        metrics: annotation(contract::PROMETHEUS_PORT)
+            .filter(|_| annotation(contract::PROMETHEUS_SCRAPE) == Some("true"))
+            .and_then(|port| Some((port.parse().ok()?, annotation(contract::PROMETHEUS_PATH)?.to_owned()))),
         upstreams: upstreams.map_err(|e| e.to_string())?,
         tags: annotation(SERVICE_TAGS).map(|t| tags(t, &pod_name)).unwrap_or_default(),
         meta: meta(pod, &name_of_service, &namespace, &pod_name),

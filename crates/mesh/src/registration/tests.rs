@@ -119,3 +119,16 @@ fn overwritten_probes_are_exposed() {
     };
     assert_eq!(instances[0].expose, [path(20300, 9090), path(20400, 8080)]);
 }
+
+#[rstest]
+#[case::on(&[("scrape", "true"), ("port", "20200"), ("path", "/metrics")], Some((20200, "/metrics")))]
+#[case::written_by_hand(&[("port", "9102"), ("path", "/metrics")], None)]
+#[case::no_port(&[("scrape", "true"), ("port", "many"), ("path", "/metrics")], None)]
+fn metrics_are_where_the_webhook_says(#[case] annotations: &[(&str, &str)], #[case] expected: Option<(u16, &str)>) {
+    let (instances, _) = registered(|pod, _, _| {
+        for (key, value) in annotations {
+            pod["metadata"]["annotations"][format!("prometheus.io/{key}")] = json!(value);
+        }
+    });
+    assert_eq!(instances[0].metrics, expected.map(|(port, path)| (port, path.to_owned())));
+}

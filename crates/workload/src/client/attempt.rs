@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use workload::report::{Outcome, Report};
 
-use crate::payload::hex;
+use workload::payload::hex;
 
 /// How much of an answer is reported.
 const BODY_LIMIT: usize = 64 * 1024;

@@ -120,7 +120,8 @@ pub(super) async fn look_up(
     })
 }
 
-/// Asks one server after the other until one answers.
+/// Asks one server after the other until one answers. As in glibc, a server that cannot or will not is no answer while
+/// there is another one: Consul refuses names outside its domain, and the next server knows them.
 async fn ask_servers(
     attempt: &Attempt,
     resolver: &Resolver,
@@ -128,16 +129,21 @@ async fn ask_servers(
     transport: Transport,
 ) -> Result<Answer, Failure> {
     let name = Name::from_ascii(name).map_err(|error| Failure::Local(format!("look up {name:?}: {error}")))?;
-    let mut last = Failure::End;
+    let mut last = Err(Failure::End);
     for server in &resolver.servers {
         attempt.note(|report| report.server = Some(*server));
-        match tokio::time::timeout(PATIENCE, ask(attempt, *server, &name, transport)).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(failure)) => last = failure,
-            Err(_) => last = Failure::Io(std::io::ErrorKind::TimedOut.into()),
-        }
+        last = match tokio::time::timeout(PATIENCE, ask(attempt, *server, &name, transport)).await {
+            Ok(Ok(answer)) if is_final(answer.code) => return Ok(answer),
+            Ok(other) => other,
+            Err(_) => Err(Failure::Io(std::io::ErrorKind::TimedOut.into())),
+        };
     }
-    Err(last)
+    last
+}
+
+/// Whether the next server need not be asked.
+fn is_final(code: ResponseCode) -> bool {
+    !matches!(code, ResponseCode::ServFail | ResponseCode::NotImp | ResponseCode::Refused)
 }
 
 /// Asks one server for the addresses of both families, from one socket.
@@ -262,5 +268,48 @@ mod tests {
     fn searches_as_the_system_does(#[case] name: &str, #[case] first: &str, #[case] count: usize) {
         let candidates = Resolver::parse(POD).candidates(name);
         assert_eq!((candidates[0].as_str(), candidates.len()), (first, count));
+    }
+
+    /// Answers every query with this code, and with an address where that makes sense.
+    async fn name_server(code: ResponseCode) -> SocketAddr {
+        use hickory_proto::rr::Record;
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let address = socket.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((count, peer)) = socket.recv_from(&mut buffer).await {
+                let mut reply = Message::from_vec(&buffer[..count]).expect("a query");
+                reply.metadata.response_code = code;
+                let question = reply.queries.first().expect("a question").clone();
+                if code == ResponseCode::NoError && question.query_type() == RecordType::A {
+                    let data = RData::A(Ipv4Addr::new(192, 0, 2, 1).into());
+                    reply.add_answer(Record::from_rdata(question.name().clone(), 1, data));
+                }
+                let _ = socket.send_to(&reply.to_vec().expect("a reply"), peer).await;
+            }
+        });
+        address
+    }
+
+    #[rstest]
+    #[case::refused(&[ResponseCode::Refused, ResponseCode::NoError], Some("NOERROR"), 1)]
+    #[case::failed(&[ResponseCode::ServFail, ResponseCode::NoError], Some("NOERROR"), 1)]
+    #[case::denied_is_an_answer(&[ResponseCode::NXDomain, ResponseCode::NoError], Some("NXDOMAIN"), 0)]
+    #[case::nobody_will(&[ResponseCode::Refused, ResponseCode::Refused], Some("REFUSED"), 1)]
+    #[tokio::test]
+    async fn the_next_server_is_asked_where_one_will_not(
+        #[case] codes: &[ResponseCode],
+        #[case] code: Option<&str>,
+        #[case] by: usize,
+    ) {
+        let mut servers = Vec::new();
+        for code in codes {
+            servers.push(name_server(*code).await);
+        }
+        let resolver = Resolver { servers: servers.clone(), search: Vec::new(), ndots: 1 };
+        let attempt = Attempt::new(None);
+        let asked = look_up(&attempt, &resolver, "db.test.", Transport::Udp);
+        let report = attempt.run(Duration::from_secs(5), asked).await;
+        assert_eq!((report.rcode.as_deref(), report.server), (code, Some(servers[by])), "{report:?}");
     }
 }

@@ -9,9 +9,9 @@ use clap::{Args, ValueEnum};
 use tokio::io::AsyncReadExt;
 use workload::report::Report;
 
-use crate::payload::Payload;
 use attempt::Attempt;
 use target::{Scheme, Target};
+use workload::payload::Payload;
 
 mod attempt;
 mod connect;

@@ -10,7 +10,7 @@ use super::attempt::{Attempt, Failure};
 use super::connect::{Technique, connect};
 use super::target::Target;
 use super::tls;
-use crate::payload::{ANNOUNCEMENT, Stream, Sum, UNTIL_END};
+use workload::payload::{ANNOUNCEMENT, Stream, Sum, UNTIL_END};
 
 /// A server that is not ours does not say when its answer ends: this much silence does.
 const SILENCE: Duration = Duration::from_millis(250);

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UdpSocket;
 
 use super::Identity;
-use crate::payload::{ANNOUNCEMENT, Sum, UNTIL_END};
+use workload::payload::{ANNOUNCEMENT, Sum, UNTIL_END};
 
 const BUFFER: usize = 256 * 1024;
 

@@ -30,6 +30,7 @@ use crate::settings::{Backend, Settings};
 use crate::suite::Suite;
 use crate::timeline::Timeline;
 use crate::vocabulary::parameters::{Certificate, Component, State, Verdict};
+use crate::world::CANARY_PREFIX;
 
 use external::Externals;
 use observer::Taps;
@@ -41,6 +42,11 @@ const TEMPO: f64 = 40.0;
 const READY: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(500);
+
+/// Streams from this size on would overrun the buffers that interfaces get otherwise.
+const BULK: u64 = 1 << 20;
+/// The most that an interface's buffer takes; there are about ten interfaces.
+const BUFFER_LIMIT: usize = 256 << 20;
 
 /// A lab, the mesh's servers, and the recorder of all packets.
 pub struct SimBed {
@@ -59,11 +65,17 @@ pub struct SimBed {
 }
 
 impl SimBed {
-    /// Builds everything, and returns when Pods can be created and are injected.
+    /// Builds everything, for a scenario whose longest stream has `bulk` bytes, and returns when Pods can be created and are injected.
     ///
     /// # Errors
     /// Which part did not come up, and why.
-    pub async fn start(suite: &Suite, settings: &Settings, folder: &Folder, timeline: &Timeline) -> Result<Self> {
+    pub async fn start(
+        suite: &Suite,
+        settings: &Settings,
+        folder: &Folder,
+        timeline: &Timeline,
+        bulk: u64,
+    ) -> Result<Self> {
         let name = format!("lab-{}", suite.number());
         let work = suite.work.join(&name);
         let ports = ProxyPorts {
@@ -72,6 +84,12 @@ impl SimBed {
             dns: contract::CONSUL_DNS_PORT,
         };
         let recorder = Recorder::new(folder.path().join("packets"), ports).context("start the recorder")?;
+        let mut recorder = recorder.with_marker(CANARY_PREFIX);
+        if bulk >= BULK {
+            // headers come on top, and the reader takes packets away meanwhile
+            let bytes = usize::try_from(bulk + bulk / 4).unwrap_or(usize::MAX);
+            recorder = recorder.with_buffer(bytes.min(BUFFER_LIMIT));
+        }
         let taps = Arc::new(Taps::new(Arc::new(recorder), timeline.clone()));
         let observer: Arc<dyn SandboxObserver> = Arc::clone(&taps) as Arc<dyn SandboxObserver>;
         let saboteur = suite.settings.saboteur;
