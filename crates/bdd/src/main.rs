@@ -13,6 +13,9 @@ use bdd::selftest::{Caught, Saboteur};
 use bdd::suite::{Settings, Suite};
 use clap::Parser as _;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let options = Options::parse();
     // before any thread: the sandbox starts this program again inside

@@ -11,6 +11,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
+use nix::unistd::{Uid, setfsuid};
 use redirect::Policy;
 
 pub mod catalog;
@@ -44,14 +45,18 @@ pub fn main(arguments: Vec<String>, environment: impl Fn(&str) -> Option<String>
 /// # Errors
 /// As [`main`].
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    let mut exempt = None;
     if let Some(config) = &settings.redirect {
         let policy = Policy::from_config(config, settings.dual_stack)
             .with_context(|| format!("understand {}", settings::REDIRECT_SOURCE))?;
         // whatever stops the rules from being read would stop them from being written: say so now, not in two minutes
         redirect::verify(&policy).context(REDIRECTING)?;
+        exempt = Some(policy.proxy_uid());
     }
     let catalog = Catalog::new(&settings.servers);
-    let proxy = registration::wait(&catalog, &settings.pod, &registration::Patience::default())
+    let wait = || registration::wait(&catalog, &settings.pod, &registration::Patience::default());
+    let proxy = exempt
+        .map_or_else(wait, |uid| with_sockets_of(uid, wait))
         .with_context(|| format!("wait for the registration of {}", settings.pod))?;
     tracing::info!(proxy = %proxy.id, pod = %settings.pod, "the Pod is registered");
     proxy_id::write(&settings.proxy_id_file, &proxy.id)?;
@@ -63,6 +68,15 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         tracing::info!(inbound = policy.inbound_port(), outbound = policy.outbound_port(), "traffic is redirected");
     }
     Ok(())
+}
+
+/// Runs `work` with sockets that the rules take for this user's: where a run before this one has left rules, and no proxy
+/// listens yet, the catalogue would be out of reach. Needs the capability SETUID; without it nothing changes.
+fn with_sockets_of<T>(uid: u32, work: impl FnOnce() -> T) -> T {
+    let own = setfsuid(Uid::from_raw(uid));
+    let done = work();
+    setfsuid(own);
+    done
 }
 
 const REDIRECTING: &str = "redirect this Pod's traffic";

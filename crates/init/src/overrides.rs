@@ -35,7 +35,7 @@ pub fn apply(mut config: Config, service: &Service) -> Result<Config, OverrideEr
             port => config.proxy_inbound_port = port,
         }
     }
-    if let Some(value) = settings.get("envoy_stats_bind_addr") {
+    if let Some(value) = settings.get("envoy_stats_bind_addr").filter(|value| !is_unset(value)) {
         let port = value.as_str().and_then(port_of);
         let port =
             port.ok_or_else(|| fail("envoy_stats_bind_addr", value, "must be an address and port, as 0.0.0.0:9102"))?;
@@ -44,11 +44,16 @@ pub fn apply(mut config: Config, service: &Service) -> Result<Config, OverrideEr
     Ok(config)
 }
 
+/// Whether a value says nothing, as Go reads it.
+fn is_unset(value: &Value) -> bool {
+    value.is_null() || value.as_str() == Some("")
+}
+
 /// An integer that may have been written as a string or a float, as configuration entries allow.
 fn weak_integer(value: &Value) -> Option<i64> {
     match value {
+        unset if is_unset(unset) => Some(0),
         Value::String(text) => text.parse().ok(),
-        Value::Null => Some(0),
         number => number.as_i64().or_else(|| {
             let float = number.as_f64().filter(|float| float.fract() == 0.0)?;
             // every whole number of that size has an integer form
@@ -90,6 +95,8 @@ mod tests {
     #[rstest]
     #[case::none(json!(null), 20000, 15001, &["20200"])]
     #[case::nulls(json!({"Config": null, "TransparentProxy": null}), 20000, 15001, &["20200"])]
+    #[case::empty(json!({"Config": {"bind_port": "", "envoy_stats_bind_addr": ""}}), 20000, 15001, &["20200"])]
+    #[case::null(json!({"Config": {"bind_port": null, "envoy_stats_bind_addr": null}}), 20000, 15001, &["20200"])]
     #[case::zeros(json!({"Config": {"bind_port": 0}, "TransparentProxy": {"OutboundListenerPort": 0}}), 20000, 15001, &["20200"])]
     #[case::outbound(json!({"TransparentProxy": {"OutboundListenerPort": 15002}}), 20000, 15002, &["20200"])]
     #[case::number(json!({"Config": {"bind_port": 21000}}), 21000, 15001, &["20200"])]

@@ -14,6 +14,8 @@ use rstest::rstest;
 #[expect(dead_code, reason = "the catalogue does not change under these tests")]
 mod fake;
 
+/// The servers are elsewhere, so that rules apply to the way to them.
+const SERVERS: &str = "172.18.255.2";
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn config() -> Config {
@@ -36,14 +38,16 @@ struct Pod {
 impl Pod {
     fn new() -> Self {
         let namespace = NetNs::create().expect("a namespace");
-        let up = namespace.run(|| Command::new("ip").args(["link", "set", "lo", "up"]).status());
-        assert!(up.expect("enter").expect("start ip").success());
+        for words in [&["link", "set", "lo", "up"][..], &["address", "add", SERVERS, "dev", "lo"]] {
+            let done = namespace.run(|| Command::new("ip").args(words).status());
+            assert!(done.expect("enter").expect("start ip").success(), "{words:?}");
+        }
         Self { namespace, volume: tempfile::tempdir().expect("a volume") }
     }
 
     fn with_consul() -> (Self, Consul) {
         let pod = Self::new();
-        let listener = pod.namespace.tcp_listen("127.0.0.1:8500".parse().expect("literal")).expect("listen");
+        let listener = pod.namespace.tcp_listen(format!("{SERVERS}:8500").parse().expect("literal")).expect("listen");
         (pod, Consul::serve(listener, REGISTERED, true))
     }
 
@@ -59,7 +63,7 @@ impl Pod {
                 .arg(format!("-proxy-id-file={}", file.display()))
                 .env_clear()
                 .env("PATH", path)
-                .env("CONSUL_ADDRESSES", "127.0.0.1")
+                .env("CONSUL_ADDRESSES", SERVERS)
                 .env("CONSUL_DUAL_STACK", dual_stack.to_string())
                 .env("CONSUL_REDIRECT_TRAFFIC_CONFIG", config().to_json())
                 .stdin(Stdio::null())
@@ -120,7 +124,7 @@ fn consul_may_come_up_later_than_the_pod() {
         let running = scope.spawn(|| pod.connect_init(PATH, &[], false));
         // no one listens for a while; there is nothing to see from here of the attempts that are refused
         std::thread::park_timeout(std::time::Duration::from_millis(300));
-        let listener = pod.namespace.tcp_listen("127.0.0.1:8500".parse().expect("literal")).expect("listen");
+        let listener = pod.namespace.tcp_listen(format!("{SERVERS}:8500").parse().expect("literal")).expect("listen");
         let _consul = Consul::serve(listener, REGISTERED, true);
         running.join().expect("ran")
     });

@@ -30,7 +30,8 @@ pub(crate) fn is_injected(pod: &Pod, settings: &Settings) -> bool {
 /// Everything in the Pod's own specification that cannot be had together with injection.
 pub(crate) fn mistakes(spec: &PodSpec, transparent_proxy: bool, consul_dns: bool) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    if spec.host_network.unwrap_or(false) {
+    // Without transparent proxy no rule is written, so the node's network comes to no harm.
+    if transparent_proxy && spec.host_network.unwrap_or(false) {
         mistakes.push(Mistake::HostNetwork);
     }
     if consul_dns && spec.dns_config.is_some() {

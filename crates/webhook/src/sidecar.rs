@@ -88,9 +88,14 @@ fn arguments(intent: &Intent, settings: &Settings) -> Vec<String> {
     args.extend(intent.dns.then(|| format!("-consul-dns-bind-port={CONSUL_DNS_PORT}")));
     if !intent.envoy_extra_args.is_empty() {
         args.push("--".to_owned());
-        args.extend(intent.envoy_extra_args.iter().map(|arg| shell_words::quote(arg).into_owned()));
+        args.extend(intent.envoy_extra_args.iter().map(|arg| passed_on(arg)));
     }
     args
+}
+
+/// A word for Envoy. No shell reads it any more; upstream quotes one that has a space all the same, as Go writes a string.
+fn passed_on(word: &str) -> String {
+    if word.contains(' ') { format!("{word:?}") } else { word.to_owned() }
 }
 
 fn variables(intent: &Intent) -> Vec<EnvVar> {

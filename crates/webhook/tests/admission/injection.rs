@@ -362,7 +362,7 @@ fn the_sidecars_own_settings() -> Tested {
         ("consul-envoy-proxy-concurrency", "5"),
         ("sidecar-proxy-cpu-limit", "500m"),
         ("sidecar-proxy-startup-failure-seconds", "30"),
-        ("envoy-extra-args", "--log-level debug --log-format '%v here'"),
+        ("envoy-extra-args", "--log-level=debug --log-format '%v here'"),
         ("enable-metrics", "true"),
         ("enable-metrics-merging", "true"),
         ("sidecar-proxy-lifecycle-shutdown-grace-period-seconds", "7"),
@@ -378,7 +378,7 @@ fn the_sidecars_own_settings() -> Tested {
     ] {
         assert!(args.contains(&arg), "{arg} in {args:?}");
     }
-    assert_eq!(args[args.len() - 5..], ["--", "--log-level", "debug", "--log-format", "'%v here'"]);
+    assert_eq!(args[args.len() - 4..], ["--", "--log-level=debug", "--log-format", "\"%v here\""]);
     assert_eq!(sidecar["resources"], json!({"limits": {"cpu": "500m"}}));
     assert_eq!(
         sidecar["startupProbe"],

@@ -127,3 +127,9 @@ fn without_transparent_proxy_the_init_containers_user_is_free() {
     let pod = with(&[("transparent-proxy", "false")], spec);
     assert!(inject(&pod, &namespace(&[]), &Settings::default()).is_ok());
 }
+
+#[test]
+fn without_transparent_proxy_the_hosts_network_is_free() {
+    let pod = with(&[("transparent-proxy", "false")], json!({"hostNetwork": true, "containers": [{"name": "app"}]}));
+    assert!(inject(&pod, &namespace(&[]), &Settings::default()).is_ok());
+}
