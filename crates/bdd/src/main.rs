@@ -12,6 +12,7 @@ use bdd::run::{self, Parsed, Selection};
 use bdd::selftest::{Caught, Saboteur};
 use bdd::suite::{Settings, Suite};
 use clap::Parser as _;
+use sim::sandbox::Inside;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         Ok(inside) => inside,
         Err(error) => return could_not_run(&error.into()),
     };
-    match started(options, inside.work) {
+    match started(options, inside) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => could_not_run(&error),
@@ -35,7 +36,8 @@ fn could_not_run(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(sim::sandbox::COULD_NOT_RUN)
 }
 
-fn started(options: Options, work: PathBuf) -> Result<bool> {
+fn started(options: Options, inside: Inside) -> Result<bool> {
+    let Inside { work, outer, .. } = inside;
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
         .with_writer(std::io::stderr)
@@ -48,6 +50,7 @@ fn started(options: Options, work: PathBuf) -> Result<bool> {
         bin_dir: options.bin_dir.clone().or(beside).context("find the workspace's programs: say --bin-dir")?,
         envoy: run::envoy(options.envoy.as_deref())?,
         keep: options.keep,
+        outer_pid: outer,
         saboteur: options.saboteur,
     };
     run::require(&settings)?;

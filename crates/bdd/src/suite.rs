@@ -20,6 +20,8 @@ pub struct Settings {
     pub envoy: PathBuf,
     /// Leave failed labs running until a person has looked.
     pub keep: bool,
+    /// The runner's process as the machine outside the sandbox knows it.
+    pub outer_pid: i32,
     /// What is broken on purpose.
     pub saboteur: Option<Saboteur>,
 }
@@ -67,6 +69,8 @@ pub struct Suite {
     finished: Mutex<Vec<Finished>>,
     ready: Mutex<Vec<Duration>>,
     running: Mutex<BTreeMap<String, Running>>,
+    /// Held by the one lab that a person is looking at.
+    pub looked_at: tokio::sync::Mutex<()>,
 }
 
 impl Suite {
@@ -82,6 +86,7 @@ impl Suite {
             finished: Mutex::default(),
             ready: Mutex::default(),
             running: Mutex::default(),
+            looked_at: tokio::sync::Mutex::default(),
         })
     }
 

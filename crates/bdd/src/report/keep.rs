@@ -4,10 +4,12 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::bed::Bed;
 use crate::pods::PodRef;
+use crate::suite::Suite;
 use crate::world::World;
 
-/// Says how to join the networks of the scenario's Pods, and waits for Enter or an interrupt.
-pub async fn keep(world: &World, bed: &dyn Bed) {
+/// Says how to join the networks of the scenario's Pods, and waits for Enter or an interrupt; one lab after the other.
+pub async fn keep(suite: &Suite, world: &World, bed: &dyn Bed) {
+    let _turn = suite.looked_at.lock().await;
     say(&format!("\nkept: {}", world.name));
     if let Some((step, message)) = &world.failure {
         say(&format!("  {step}\n  {message}"));

@@ -89,6 +89,7 @@ mod tests {
             bin_dir: "/nowhere".into(),
             envoy: PathBuf::new(),
             keep: false,
+            outer_pid: 0,
             saboteur: None,
         };
         let error = require(&settings).expect_err("nothing is there").to_string();

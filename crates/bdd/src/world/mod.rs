@@ -221,8 +221,8 @@ impl World {
                 suite.ready(bed.pods().ready_times());
             }
             crate::evidence::collect(self, bed.as_ref()).await;
-            if self.failure.is_some() && self.suite().is_ok_and(|s| s.settings.keep) {
-                crate::report::keep(self, bed.as_ref()).await;
+            if let (Some(_), Some(suite)) = (&self.failure, self.suite.as_ref().filter(|s| s.settings.keep)) {
+                crate::report::keep(suite, self, bed.as_ref()).await;
             }
             bed.stop().await;
         } else {

@@ -1,5 +1,7 @@
 //! The machine is the same after a run as before it, also after `kill -9`, and two runs do not meet.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::machine::{Machine, alive, family};
@@ -84,4 +86,32 @@ fn a_run_leaves_its_evidence() {
     for end in [".pcap", "timeline.txt", "repro.txt", ".log", ".json", ".xml"] {
         assert!(files.iter().any(|file| file.to_string_lossy().ends_with(end)), "no {end} among {files:#?}");
     }
+}
+
+/// One that fails, and whose lab is to be looked at.
+const FAILS: &str = r#"
+Feature: one that fails
+  Scenario: it is not blocked
+    Given a mesh
+    And the workload "static-server"
+    And the workload "static-client"
+    When "static-client" requests "http://static-server"
+    Then it is blocked
+"#;
+
+#[test]
+fn a_kept_lab_can_be_joined_and_ends_with_enter() {
+    let mut runner = Runner::of(FAILS).with(|command| {
+        command.arg("--keep");
+    });
+    let mut child = runner.converse();
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let join = lines.find(|line| line.contains("default/static-client")).expect("the way to a Pod");
+    let join = join.split_once(": ").expect("a command").1;
+    let rules = Command::new("sh").arg("-c").arg(format!("{join} iptables-nft-save -t nat")).output().expect("sh runs");
+    let rules = String::from_utf8_lossy(&rules.stdout).into_owned() + &String::from_utf8_lossy(&rules.stderr);
+    assert!(rules.contains("-A CONSUL_PROXY_REDIRECT"), "{join}: {rules}");
+    child.stdin.take().expect("a pipe").write_all(b"\n").expect("it listens");
+    assert!(lines.any(|line| line.contains("1 failed")), "a summary");
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
 }

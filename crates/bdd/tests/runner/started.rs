@@ -54,6 +54,11 @@ impl Runner {
         self.command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the runner starts")
     }
 
+    /// Starts it in the background, to read what it prints and to answer.
+    pub(crate) fn converse(&mut self) -> Child {
+        self.command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the runner starts")
+    }
+
     /// Runs it to its end.
     pub(crate) fn finish(self) -> Finished {
         self.finish_and(|_| ()).0

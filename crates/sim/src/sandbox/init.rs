@@ -24,7 +24,7 @@ pub(super) fn run(parent: i32) -> Result<i32, Error> {
     batch.commit().map_err(|error| Error::Loopback(Box::new(error)))?;
 
     let process = |what| move |source| Error::Process { what, source };
-    let program = again("inside", 1).spawn().map_err(process("start the program in"))?;
+    let program = again("inside", parent).spawn().map_err(process("start the program in"))?;
     let pid = i32::try_from(program.id()).map_err(|e| process("start the program in")(io::Error::other(e)))?;
     attend(pid, &signals)
 }

@@ -38,6 +38,8 @@ const WORK: &str = "/run/pellucid";
 pub struct Inside {
     /// An empty directory on a `tmpfs` that vanishes with the sandbox.
     pub work: PathBuf,
+    /// The process that was started, as the machine outside counts processes: who joins its namespaces is in the sandbox.
+    pub outer: i32,
 }
 
 /// Why there is no sandbox. Programs end with [`COULD_NOT_RUN`].
@@ -98,9 +100,9 @@ pub fn enter() -> Result<Inside, Error> {
         }
         process::Stage::Map { target } => std::process::exit(idmap::run(target)),
         process::Stage::Init { parent } => std::process::exit(init::run(parent)?),
-        process::Stage::Inside => {
+        process::Stage::Inside { outer } => {
             process::unblock_signals()?;
-            Ok(Inside { work: PathBuf::from(WORK) })
+            Ok(Inside { work: PathBuf::from(WORK), outer })
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) enum Stage {
     Outer,
     Map { target: i32 },
     Init { parent: i32 },
-    Inside,
+    Inside { outer: i32 },
 }
 
 /// Looks at the environment, and does not believe it where it was merely inherited.
@@ -38,7 +38,9 @@ fn parse(value: &str, own: i32, parent: i32) -> Stage {
         },
         // The first process of a pid namespace, and the first one that it starts.
         Some(("init", parent)) if own == 1 => parent.parse().map_or(Stage::Outer, |parent| Stage::Init { parent }),
-        Some(("inside", _)) if own == 2 && parent == 1 => Stage::Inside,
+        Some(("inside", outer)) if own == 2 && parent == 1 => {
+            outer.parse().map_or(Stage::Outer, |outer| Stage::Inside { outer })
+        }
         _ => Stage::Outer,
     }
 }
@@ -114,7 +116,7 @@ mod tests {
     #[case::started("", 70, 60, Stage::Outer)]
     #[case::map("map:60", 70, 60, Stage::Map { target: 60 })]
     #[case::init("init:60", 1, 0, Stage::Init { parent: 60 })]
-    #[case::inside("inside:1", 2, 1, Stage::Inside)]
+    #[case::inside("inside:60", 2, 1, Stage::Inside { outer: 60 })]
     #[case::child_of_inside("inside:1", 3, 2, Stage::Outer)]
     #[case::orphan_of_inside("inside:1", 3, 1, Stage::Outer)]
     #[case::inherited_map("map:60", 80, 70, Stage::Outer)]

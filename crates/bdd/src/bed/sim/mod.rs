@@ -62,6 +62,7 @@ pub struct SimBed {
     families: Families,
     backend: Backend,
     work: PathBuf,
+    outer_pid: i32,
 }
 
 impl SimBed {
@@ -120,6 +121,7 @@ impl SimBed {
                 families,
                 backend: settings.backend()?,
                 work,
+                outer_pid: suite.settings.outer_pid,
                 lab,
             }),
             Err(error) => {
@@ -373,7 +375,7 @@ impl Bed for SimBed {
         let Ok(netns) = self.netns(pod) else { return format!("{} has no network any more", pod.host()) };
         format!(
             "nsenter --user --preserve-credentials --mount --target {} nsenter --net={}",
-            std::process::id(),
+            self.outer_pid,
             netns.proc_path().display()
         )
     }
