@@ -5,8 +5,6 @@ use anyhow::{Error, anyhow};
 /// An issue that brings machinery a phrase may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Issue {
-    /// Rule backends and repair.
-    Redirection,
     /// The webhook in full.
     Webhook,
     /// The CNI plugin.
@@ -22,7 +20,6 @@ impl Issue {
     #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Redirection => "issue 3 (redirection at its best)",
             Self::Webhook => "issue 4 (the admission webhook, complete)",
             Self::Cni => "issue 5 (the CNI way)",
             Self::Mesh => "issue 6 (the mesh in one cluster, complete)",

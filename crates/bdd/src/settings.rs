@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
+use redirect::Backend;
 use sim::{Families, Missing};
 
 use crate::later::{Issue, comes_with};
@@ -101,6 +102,11 @@ impl Settings {
     /// Takes over the mechanism of redirection.
     pub fn redirect_by(&mut self, mechanism: Mechanism) {
         self.values.insert("redirection".to_owned(), mechanism.to_string());
+    }
+
+    /// Has rules go through a program, where they can be edited on their way.
+    pub fn go_through_iptables(&mut self) {
+        self.values.entry("rule backend".to_owned()).or_insert_with(|| Backend::IptablesNft.to_string());
     }
 
     /// What was said about `key`; `default` means that nothing was.
@@ -227,17 +233,14 @@ impl Settings {
         self.get("failing rule").map(|_| self.number("failing rule", 0)).transpose()
     }
 
-    /// The flavour of iptables that containers find.
+    /// How init containers install rules.
     ///
     /// # Errors
-    /// When the value is no backend, or one that comes later.
+    /// When the value is no backend.
     pub fn backend(&self) -> Result<Backend> {
-        match self.get("rule backend") {
-            None | Some("iptables-nft") => Ok(Backend::IptablesNft),
-            Some("iptables-legacy") => Ok(Backend::IptablesLegacy),
-            Some("nftables") => Err(comes_with("rule backend nftables", Issue::Redirection)),
-            Some(other) => bail!("use the rule backend {other:?}: it is iptables-legacy, iptables-nft or nftables"),
-        }
+        self.get("rule backend").map_or(Ok(Backend::Auto), |text| {
+            text.parse().map_err(|wrong| anyhow::anyhow!("use the rule backend: {wrong}"))
+        })
     }
 
     /// Name of the datacenter.
@@ -294,15 +297,6 @@ impl Settings {
         self.lacks()?;
         Ok(())
     }
-}
-
-/// The flavour of iptables that containers find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// `iptables-nft`.
-    IptablesNft,
-    /// `iptables-legacy`.
-    IptablesLegacy,
 }
 
 #[cfg(test)]

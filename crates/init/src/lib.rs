@@ -12,7 +12,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use nix::unistd::{Uid, setfsuid};
-use redirect::Policy;
+use redirect::{Applied, Policy};
 
 pub mod catalog;
 pub mod duration;
@@ -50,7 +50,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         let policy = Policy::from_config(config, settings.dual_stack)
             .with_context(|| format!("understand {}", settings::REDIRECT_SOURCE))?;
         // whatever stops the rules from being read would stop them from being written: say so now, not in two minutes
-        redirect::verify(&policy).context(REDIRECTING)?;
+        redirect::kernel::verify_with(settings.backend, &policy).context(REDIRECTING)?;
         exempt = Some(policy.proxy_uid());
     }
     let catalog = Catalog::new(&settings.servers);
@@ -64,8 +64,10 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         let config = overrides::apply(config.clone(), &proxy)?;
         let policy = Policy::from_config(&config, settings.dual_stack)
             .with_context(|| format!("follow the registration of proxy {}", proxy.id))?;
-        redirect::apply(&policy).context(REDIRECTING)?;
-        tracing::info!(inbound = policy.inbound_port(), outbound = policy.outbound_port(), "traffic is redirected");
+        let Applied { backend, reason, changed } =
+            redirect::kernel::apply_with(settings.backend, &policy).context(REDIRECTING)?;
+        let (inbound, outbound) = (policy.inbound_port(), policy.outbound_port());
+        tracing::info!(inbound, outbound, %backend, reason, changed, "traffic is redirected");
     }
     Ok(())
 }

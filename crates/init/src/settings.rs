@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use redirect::{Config, contract};
+use redirect::{Backend, Config, contract};
 
 use crate::catalog::Servers;
 use crate::flags::{self, Flag, Given};
@@ -29,6 +29,8 @@ pub struct Settings {
     pub redirect: Option<Config>,
     /// Redirect IPv6 as well as IPv4.
     pub dual_stack: bool,
+    /// How to install the rules.
+    pub backend: Backend,
     /// How to log.
     pub log: Log,
 }
@@ -61,7 +63,7 @@ const fn switch(name: &'static str, variable: &'static str, about: &'static str)
 }
 
 /// All flags. Those of ACLs, TLS and gateways exist so that they can be refused by what they are for.
-const FLAGS: [Flag; 25] = [
+const FLAGS: [Flag; 26] = [
     flag("pod-name", "POD_NAME", "Name of the Pod."),
     flag("pod-namespace", "POD_NAMESPACE", "Kubernetes namespace of the Pod."),
     flag("consul-node-name", "CONSUL_NODE_NAME", "Consul node the Pod is registered on."),
@@ -71,6 +73,7 @@ const FLAGS: [Flag; 25] = [
     switch("multiport", "", "The Pod has several services; wait for -service-name."),
     flag("gateway-kind", "", "Kind of gateway; not supported."),
     flag("redirect-traffic-config", contract::REDIRECT_TRAFFIC_CONFIG_ENV, "What to redirect, as JSON."),
+    flag("rule-backend", "", "auto, nftables, iptables-nft or iptables-legacy (auto)."),
     switch("dual-stack", "CONSUL_DUAL_STACK", "Redirect IPv6 too."),
     flag("log-level", "", "trace, debug, info, warn or error (info)."),
     switch("log-json", "", "Log as JSON."),
@@ -175,8 +178,14 @@ impl Reader<'_> {
             proxy_id_file: self.text("proxy-id-file").map_or_else(default_proxy_id_file, PathBuf::from),
             redirect: self.redirect(),
             dual_stack: self.switch("dual-stack"),
+            backend: self.backend(),
             log: self.log(),
         }
+    }
+
+    fn backend(&mut self) -> Backend {
+        let want = Backend::ALL.map(Backend::name).join(", ");
+        self.parsed("rule-backend", |text| text.parse().ok(), &format!("one of {want}")).unwrap_or(Backend::Auto)
     }
 
     fn servers(&mut self) -> Servers {

@@ -7,8 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use fake::{Consul, REGISTERED};
 use netns::NetNs;
-use redirect::rules::{Family, Ruleset, normalise};
-use redirect::{Config, Policy};
+use redirect::kernel::{Line, demanded, held};
+use redirect::{Backend, Config, Policy};
 use rstest::rstest;
 
 #[expect(dead_code, reason = "the catalogue does not change under these tests")]
@@ -52,7 +52,7 @@ impl Pod {
     }
 
     /// Runs the program behind `wrapper`, which is empty or a program and its arguments.
-    fn connect_init(&self, path: &str, wrapper: &[&str], dual_stack: bool) -> Output {
+    fn connect_init(&self, path: &str, wrapper: &[&str], backend: Backend, dual_stack: bool) -> Output {
         let program = env!("CARGO_BIN_EXE_connect-init");
         let words: Vec<&str> = wrapper.iter().copied().chain([program]).collect();
         let file = self.volume.path().join("proxyid");
@@ -61,6 +61,7 @@ impl Pod {
                 .args(&words[1..])
                 .args(["-pod-name=web-0", "-pod-namespace=shop", "-consul-node-name=node-0-virtual"])
                 .arg(format!("-proxy-id-file={}", file.display()))
+                .arg(format!("-rule-backend={backend}"))
                 .env_clear()
                 .env("PATH", path)
                 .env("CONSUL_ADDRESSES", SERVERS)
@@ -72,9 +73,8 @@ impl Pod {
         self.namespace.run(run).expect("enter").expect("start")
     }
 
-    fn rules(&self, family: &str) -> Vec<String> {
-        let save = self.namespace.run(|| Command::new(format!("{family}-save")).args(["-t", "nat"]).output());
-        normalise(&String::from_utf8_lossy(&save.expect("enter").expect("start").stdout))
+    fn rules(&self) -> Vec<Line> {
+        self.namespace.run(held).expect("enter").expect("readable")
     }
 }
 
@@ -101,19 +101,28 @@ fn path_with(directory: &Path, replaced: &[(&str, &str)]) -> String {
 }
 
 #[rstest]
-fn a_registered_pod_is_redirected_as_its_registration_says(#[values(false, true)] dual_stack: bool) {
+#[case::chosen(Backend::Auto, Backend::Nftables)]
+#[case::nftables(Backend::Nftables, Backend::Nftables)]
+#[case::iptables_nft(Backend::IptablesNft, Backend::IptablesNft)]
+#[case::iptables_legacy(Backend::IptablesLegacy, Backend::IptablesLegacy)]
+fn a_registered_pod_is_redirected_as_its_registration_says(
+    #[case] asked: Backend,
+    #[case] used: Backend,
+    #[values(false, true)] dual_stack: bool,
+) {
     let (pod, _consul) = Pod::with_consul();
     let mut expected = config();
     expected.proxy_outbound_port = 15002;
     expected.exclude_inbound_ports.push("9102".into());
-    let rules = Ruleset::of(&Policy::from_config(&expected, dual_stack).expect("valid"));
+    let policy = Policy::from_config(&expected, dual_stack).expect("valid");
     // the kubelet may run an init container again in the same sandbox
     for _ in 0..2 {
-        let output = pod.connect_init(PATH, &[], dual_stack);
+        let output = pod.connect_init(PATH, &[], asked, dual_stack);
         assert!(output.status.success(), "{}", told(&output));
         assert_eq!(fs::read_to_string(pod.volume.path().join("proxyid")).expect("there"), "web-0-web-sidecar-proxy");
-        assert_eq!(pod.rules("iptables"), rules.expected(Family::V4));
-        assert_eq!(pod.rules("ip6tables"), rules.expected(Family::V6));
+        assert_eq!(pod.rules(), demanded(used, &policy));
+        let said = told(&output);
+        assert!(said.contains(&format!("backend={used}")), "{said} says by what");
     }
 }
 
@@ -121,7 +130,7 @@ fn a_registered_pod_is_redirected_as_its_registration_says(#[values(false, true)
 fn consul_may_come_up_later_than_the_pod() {
     let pod = Pod::new();
     let output = std::thread::scope(|scope| {
-        let running = scope.spawn(|| pod.connect_init(PATH, &[], false));
+        let running = scope.spawn(|| pod.connect_init(PATH, &[], Backend::Auto, false));
         // no one listens for a while; there is nothing to see from here of the attempts that are refused
         std::thread::park_timeout(std::time::Duration::from_millis(300));
         let listener = pod.namespace.tcp_listen(format!("{SERVERS}:8500").parse().expect("literal")).expect("listen");
@@ -131,57 +140,86 @@ fn consul_may_come_up_later_than_the_pod() {
     assert!(output.status.success(), "{}", told(&output));
 }
 
+/// An image without iptables does, unless iptables is asked for.
 #[test]
 fn a_missing_program_is_named_with_its_package() {
-    let pod = Pod::new();
+    let (pod, _consul) = Pod::with_consul();
     let empty = tempfile::tempdir().expect("a directory");
-    let told = failure(&pod.connect_init(&empty.path().display().to_string(), &[], false));
-    for part in ["iptables-restore", "iptables-legacy-restore", "package iptables", &*empty.path().to_string_lossy()] {
-        assert!(told.contains(part), "{told} does not say {part:?}");
+    let path = empty.path().display().to_string();
+    for (backend, program) in
+        [(Backend::IptablesNft, "iptables-nft-restore"), (Backend::IptablesLegacy, "iptables-legacy-restore")]
+    {
+        let told = failure(&pod.connect_init(&path, &[], backend, false));
+        for part in [program, "package iptables", &*path] {
+            assert!(told.contains(part), "{told} does not say {part:?}");
+        }
+        assert_eq!(pod.rules(), Vec::new());
     }
+    let output = pod.connect_init(&path, &[], Backend::Auto, false);
+    assert!(output.status.success(), "{}", told(&output));
 }
 
 #[test]
 fn a_missing_capability_is_named() {
     let pod = Pod::new();
     let without = ["/usr/bin/setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
-    let told = failure(&pod.connect_init(PATH, &without, false));
+    let told = failure(&pod.connect_init(PATH, &without, Backend::Auto, false));
     assert!(told.contains("NET_ADMIN") && told.contains("securityContext"), "{told}");
-    assert_eq!(pod.rules("iptables"), Vec::<String>::new());
+    assert_eq!(pod.rules(), Vec::new());
 }
 
-#[test]
-fn a_kernel_without_tables_is_told_from_a_missing_capability() {
-    let pod = Pod::new();
+#[rstest]
+#[case(
+    Backend::IptablesLegacy,
+    "iptables-legacy-restore v1.8.9 (legacy): iptables-restore: unable to initialize table 'nat'",
+    "unable to initialize table"
+)]
+#[case(
+    Backend::IptablesNft,
+    "iptables-nft-restore: Failed to initialize nft: Protocol not supported",
+    "Protocol not supported"
+)]
+fn a_kernel_without_tables_is_told_from_a_missing_capability(
+    #[case] backend: Backend,
+    #[case] says: &str,
+    #[case] words: &str,
+) {
+    let (pod, _consul) = Pod::with_consul();
     let directory = tempfile::tempdir().expect("a directory");
-    let legacy = "echo \"iptables-save v1.8.9 (legacy): Cannot initialize: Table does not exist (do you need to insmod?)\" >&2; exit 1";
-    let nft = "echo 'iptables-nft-save: Failed to initialize nft: Protocol not supported' >&2; exit 1";
-    let replaced = [("iptables-save", legacy), ("iptables-legacy-save", legacy), ("iptables-nft-save", nft)];
-    let told = failure(&pod.connect_init(&path_with(directory.path(), &replaced), &[], false));
-    for part in ["ip_tables", "modprobe", "nf_tables", "insmod", "Protocol not supported"] {
+    let script = format!("echo \"{says}\" >&2; exit 1");
+    let path = path_with(directory.path(), &[(&format!("{backend}-restore"), &script)]);
+    let told = failure(&pod.connect_init(&path, &[], backend, false));
+    for part in ["the kernel does not offer it", words] {
         assert!(told.contains(part), "{told} does not say {part:?}");
     }
+    assert!(!told.contains("NET_ADMIN"), "{told}");
 }
 
 /// Behaves like the real program, after adding a rule that the kernel refuses: the owner of a packet that comes in is not
 /// known.
 const SPOILS: &str =
-    "sed 's/^COMMIT$/-A PREROUTING -m owner --uid-owner 3 -j RETURN\\nCOMMIT/' | /usr/sbin/PROGRAM-nft-restore \"$@\"";
+    "sed 's/^COMMIT$/-A PREROUTING -m owner --uid-owner 3 -j RETURN\\nCOMMIT/' | /usr/sbin/PROGRAM-restore \"$@\"";
 /// As above, with a rule that the program itself refuses.
-const MISSPELLS: &str = "sed 's/^COMMIT$/-A CONSUL_PROXY_OUTPUT -p tcp --dport nonsense -j RETURN\\nCOMMIT/' | /usr/sbin/PROGRAM-nft-restore \"$@\"";
+const MISSPELLS: &str = "sed 's/^COMMIT$/-A CONSUL_PROXY_OUTPUT -p tcp --dport nonsense -j RETURN\\nCOMMIT/' | /usr/sbin/PROGRAM-restore \"$@\"";
 
 #[rstest]
-#[case::by_the_kernel("iptables", SPOILS, false)]
-#[case::by_the_program("iptables", MISSPELLS, false)]
-#[case::in_the_second_family("ip6tables", SPOILS, true)]
-fn a_refused_rule_leaves_nothing_behind(#[case] program: &str, #[case] script: &str, #[case] dual_stack: bool) {
+#[case::by_the_kernel("iptables", SPOILS)]
+#[case::by_the_program("iptables", MISSPELLS)]
+#[case::in_the_second_family("ip6tables", SPOILS)]
+fn a_refused_rule_leaves_nothing_behind(
+    #[case] program: &str,
+    #[case] script: &str,
+    #[values(Backend::IptablesNft, Backend::IptablesLegacy)] backend: Backend,
+) {
     let (pod, _consul) = Pod::with_consul();
     let directory = tempfile::tempdir().expect("a directory");
-    let script = script.replace("PROGRAM", program);
+    let program = backend.name().replace("iptables", program);
+    let script = script.replace("PROGRAM", &program);
     let path = path_with(directory.path(), &[(&format!("{program}-restore"), &script)]);
-    let told = failure(&pod.connect_init(&path, &[], dual_stack));
-    let family = if dual_stack { "IPv6" } else { "IPv4" };
+    let is_second = program.starts_with("ip6");
+    let told = failure(&pod.connect_init(&path, &[], backend, is_second));
+    let family = if is_second { "IPv6" } else { "IPv4" };
     assert!(told.contains(&format!("add the {family} rules, line ")), "{told}");
     assert!(told.contains(&format!("{program}-restore refused: ")), "{told}");
-    assert_eq!((pod.rules("iptables"), pod.rules("ip6tables")), (Vec::new(), Vec::new()), "{told}");
+    assert_eq!(pod.rules(), Vec::new(), "{told}");
 }

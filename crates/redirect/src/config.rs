@@ -36,6 +36,10 @@ pub struct Config {
     pub exclude_outbound_cidrs: Vec<String>,
     /// User ids whose traffic is not redirected.
     pub exclude_uids: Vec<String>,
+    /// Group ids whose traffic is not redirected. Not in Consul's JSON, whose readers ignore it; written only when there are any.
+    pub exclude_gids: Vec<String>,
+    /// Names of [`Safeguard`](crate::Safeguard)s. Not in Consul's JSON either; written only when there are any.
+    pub safeguards: Vec<String>,
     /// Path of the network namespace the rules go into; empty means the current one. Filled in by a CNI plugin.
     pub net_ns: String,
 }
@@ -78,6 +82,10 @@ struct Wire<'a> {
     net_ns: &'a str,
     /// An interface in Go, of which JSON can only carry nil.
     iptables_provider: Option<()>,
+    #[serde(rename = "ExcludeGIDs", skip_serializing_if = "<[_]>::is_empty")]
+    exclude_gids: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    safeguards: &'a [String],
 }
 
 impl Serialize for Config {
@@ -96,6 +104,8 @@ impl Serialize for Config {
             exclude_outbound_ports,
             exclude_outbound_cidrs,
             exclude_uids,
+            exclude_gids,
+            safeguards,
             net_ns,
         } = self;
         Wire {
@@ -110,6 +120,8 @@ impl Serialize for Config {
             exclude_uids: list(exclude_uids),
             net_ns,
             iptables_provider: None,
+            exclude_gids,
+            safeguards,
         }
         .serialize(serializer)
     }
@@ -149,7 +161,7 @@ impl<'de> Visitor<'de> for GoDecoder {
 }
 
 /// The keys, folded as Go compares them.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "consuldnsip",
     "consuldnsport",
     "proxyuserid",
@@ -161,6 +173,8 @@ const KEYS: [&str; 11] = [
     "excludeuids",
     "netns",
     "iptablesprovider",
+    "excludegids",
+    "safeguards",
 ];
 
 fn set(config: &mut Config, folded: &str, value: &Value) -> Result<(), &'static str> {
@@ -189,6 +203,8 @@ fn set(config: &mut Config, folded: &str, value: &Value) -> Result<(), &'static 
         "excludeoutboundports" => put_list(&mut config.exclude_outbound_ports, value),
         "excludeoutboundcidrs" => put_list(&mut config.exclude_outbound_cidrs, value),
         "excludeuids" => put_list(&mut config.exclude_uids, value),
+        "excludegids" => put_list(&mut config.exclude_gids, value),
+        "safeguards" => put_list(&mut config.safeguards, value),
         "netns" => put(&mut config.net_ns, value, STRING),
         "iptablesprovider" if !value.is_null() => Err("must be null"),
         _ => Ok(()),
@@ -221,6 +237,14 @@ mod tests {
     fn json_is_consuls_byte_for_byte() {
         assert_eq!(golden().to_json(), GOLDEN);
         assert_eq!(Config::from_json(GOLDEN).expect("Consul's own JSON"), golden());
+    }
+
+    #[test]
+    fn what_consul_does_not_know_comes_last_and_only_when_set() {
+        let config = Config { exclude_gids: vec!["7".into()], safeguards: vec!["refuse-udp".into()], ..golden() };
+        let expected = GOLDEN.replace('}', r#","ExcludeGIDs":["7"],"Safeguards":["refuse-udp"]}"#);
+        assert_eq!(config.to_json(), expected);
+        assert_eq!(Config::from_json(&expected).expect("ours"), config);
     }
 
     #[rstest]

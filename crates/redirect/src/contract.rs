@@ -57,6 +57,10 @@ keys! {
     EXCLUDE_OUTBOUND_CIDRS = "transparent-proxy-exclude-outbound-cidrs";
     /// Pod annotation: user ids whose traffic is not redirected.
     EXCLUDE_UIDS = "transparent-proxy-exclude-uids";
+    /// Pod annotation: group ids whose traffic is not redirected. Ours.
+    EXCLUDE_GIDS = "transparent-proxy-exclude-gids";
+    /// Pod annotation: names of safeguards, comma separated, or `none`. Ours; Consul's rules have none of them.
+    SAFEGUARDS = "transparent-proxy-safeguards";
     /// Pod annotation written by the webhook in CNI mode: the configuration of the rules, as JSON.
     REDIRECT_TRAFFIC_CONFIG = "redirect-traffic-config";
     /// Pod annotation written by the webhook: whether both address families are redirected.
@@ -120,7 +124,8 @@ pub const INIT_CONTAINER: &str = "consul-connect-inject-init";
 /// Name of the injected sidecar.
 pub const SIDECAR_CONTAINER: &str = "consul-dataplane";
 
-/// The chains in table `nat`, as Consul names them.
+/// The chains. The first five are Consul's in iptables' table `nat`; the two after them are what its nf_tables generation calls
+/// the chains that the kernel calls; the others are ours, and only there where a safeguard is asked for.
 pub mod chain {
     /// Decides about inbound connections.
     pub const INBOUND: &str = "CONSUL_PROXY_INBOUND";
@@ -132,4 +137,21 @@ pub mod chain {
     pub const REDIRECT: &str = "CONSUL_PROXY_REDIRECT";
     /// Sends DNS queries to the sidecar.
     pub const DNS: &str = "CONSUL_DNS_REDIRECT";
+    /// Called for what processes send, to translate it. In iptables, `OUTPUT`.
+    pub const NAT_OUTPUT: &str = "CONSUL_NAT_OUTPUT";
+    /// Called for what arrives, to translate it. In iptables, `PREROUTING`.
+    pub const NAT_PREROUTING: &str = "CONSUL_NAT_PREROUTING";
+    /// Refuses what processes send and a safeguard is against.
+    pub const GUARD_OUTPUT: &str = "CONSUL_PROXY_GUARD_OUT";
+    /// Refuses what arrives and a safeguard is against.
+    pub const GUARD_INPUT: &str = "CONSUL_PROXY_GUARD_IN";
+    /// Called for what processes send, to admit it. In iptables, `OUTPUT` of table `filter`.
+    pub const FILTER_OUTPUT: &str = "CONSUL_FILTER_OUTPUT";
+    /// Called for what arrives, to admit it. In iptables, `INPUT` of table `filter`.
+    pub const FILTER_INPUT: &str = "CONSUL_FILTER_INPUT";
 }
+
+/// Our table of nf_tables, family `inet`.
+pub const NFT_TABLE: &str = "pellucid_tproxy";
+/// The table of Consul's own nf_tables generation, family `inet`. We never make it; where it is found, our rules take its place.
+pub const CONSUL_NFT_TABLE: &str = "consul_tproxy";

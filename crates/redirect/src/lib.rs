@@ -25,10 +25,14 @@ pub mod kernel;
 pub mod packet;
 pub mod parse;
 pub mod policy;
+pub mod range;
 pub mod rules;
+pub mod safeguard;
 
 pub use config::{Config, ConfigError};
-pub use kernel::{ApplyError, Backend, Drift, apply, remove, verify};
+pub use kernel::{Applied, ApplyError, Backend, Drift, Verified, apply, remove, verify};
 pub use packet::{Hook, Packet, Protocol, Verdict};
 pub use parse::Mistake;
 pub use policy::{Dns, Policy, PolicyErrors};
+pub use range::{IdRange, PortRange};
+pub use safeguard::Safeguard;

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::policy::{Dns, Policy};
+use crate::range::any;
 use crate::rules::Family;
+use crate::safeguard::{LINK_LOCAL, METADATA, MULTICAST, Safeguard};
 
 /// DNS, over UDP and TCP.
 pub(crate) const DNS_PORT: u16 = 53;
@@ -45,23 +47,51 @@ pub struct Packet {
     pub destination_port: u16,
     /// The user that owns the sending socket; `None` at [`Hook::Prerouting`], and for what the kernel sends itself.
     pub uid: Option<u32>,
+    /// The group that owns the sending socket.
+    pub gid: Option<u32>,
+    /// Whether the destination is an address of the namespace itself, which packets reach over the loopback interface. Meant for
+    /// [`Hook::Output`].
+    pub local: bool,
 }
 
 impl Packet {
     /// A TCP dial by a process of the namespace, from wherever the kernel chooses.
     #[must_use]
     pub fn tcp_out(destination: IpAddr, destination_port: u16, uid: u32) -> Self {
-        let hook = Hook::Output;
-        let uid = Some(uid);
-        let source = unspecified_like(destination);
-        Self { hook, protocol: Protocol::Tcp, source, source_port: 0, destination, destination_port, uid }
+        let is_loopback = destination.is_loopback();
+        Self { destination_port, uid: Some(uid), ..Self::new(Hook::Output, unspecified_like(destination), destination) }
+            .staying(is_loopback)
     }
 
     /// A TCP dial that arrives from outside.
     #[must_use]
     pub fn tcp_in(source: IpAddr, destination: IpAddr, destination_port: u16) -> Self {
-        let hook = Hook::Prerouting;
-        Self { hook, protocol: Protocol::Tcp, source, source_port: 0, destination, destination_port, uid: None }
+        Self { destination_port, ..Self::new(Hook::Prerouting, source, destination) }
+    }
+
+    fn new(hook: Hook, source: IpAddr, destination: IpAddr) -> Self {
+        Self {
+            hook,
+            protocol: Protocol::Tcp,
+            source,
+            source_port: 0,
+            destination,
+            destination_port: 0,
+            uid: None,
+            gid: None,
+            local: false,
+        }
+    }
+
+    /// The same packet, with its destination in the namespace itself or not.
+    #[must_use]
+    pub fn staying(self, local: bool) -> Self {
+        Self { local, ..self }
+    }
+
+    /// Whether its protocol has ports, which rules can tell apart.
+    fn has_ports(&self) -> bool {
+        matches!(self.protocol, Protocol::Tcp | Protocol::Udp)
     }
 
     /// The address family, which is the destination's.
@@ -81,26 +111,49 @@ pub enum Verdict {
     RedirectTo(u16),
     /// It goes to this DNS server.
     DnsTo(SocketAddr),
+    /// It goes nowhere, and its sender is told at once: by a reset, or an ICMP error.
+    Refuse,
 }
 
 impl Policy {
     /// What must happen to `packet` in a namespace where this policy is in force.
     #[must_use]
     pub fn verdict(&self, packet: &Packet) -> Verdict {
-        if !self.families().contains(&packet.family()) {
-            return Verdict::Accept;
-        }
         match packet.hook {
             Hook::Output => self.dns_verdict(packet).unwrap_or_else(|| self.outbound_verdict(packet)),
-            Hook::Prerouting if packet.protocol != Protocol::Tcp => Verdict::Accept,
-            Hook::Prerouting if self.exclude_inbound_ports().contains(&packet.destination_port) => Verdict::Accept,
-            Hook::Prerouting => Verdict::RedirectTo(self.inbound_port()),
+            Hook::Prerouting => self.inbound_verdict(packet),
         }
+    }
+
+    fn redirects(&self, packet: &Packet) -> bool {
+        packet.protocol == Protocol::Tcp && self.families().contains(&packet.family())
+    }
+
+    fn inbound_verdict(&self, packet: &Packet) -> Verdict {
+        let excluded = packet.has_ports() && any(self.exclude_inbound_ports(), packet.destination_port);
+        if excluded {
+            Verdict::Accept
+        } else if self.redirects(packet) {
+            Verdict::RedirectTo(self.inbound_port())
+        } else if !LINK_LOCAL.contains(&packet.source) && (self.refuses_ipv6(packet) || self.refuses_udp(packet)) {
+            Verdict::Refuse
+        } else {
+            Verdict::Accept
+        }
+    }
+
+    fn refuses_ipv6(&self, packet: &Packet) -> bool {
+        let is_captured = self.families().contains(&Family::V6);
+        packet.has_ports() && packet.family() == Family::V6 && !is_captured && self.has(Safeguard::RefuseIpv6)
+    }
+
+    fn refuses_udp(&self, packet: &Packet) -> bool {
+        packet.protocol == Protocol::Udp && self.has(Safeguard::RefuseUdp)
     }
 
     /// DNS comes first, and for every user, the proxy's and excluded ones too.
     fn dns_verdict(&self, packet: &Packet) -> Option<Verdict> {
-        let is_dns = matches!(packet.protocol, Protocol::Tcp | Protocol::Udp) && packet.destination_port == DNS_PORT;
+        let is_dns = packet.has_ports() && packet.destination_port == DNS_PORT;
         let dns = self.dns().filter(|dns| is_dns && dns.family() == packet.family())?;
         match dns {
             Dns::Everything { server } => Some(Verdict::DnsTo(SocketAddr::new(server, DNS_PORT))),
@@ -110,13 +163,25 @@ impl Policy {
     }
 
     fn outbound_verdict(&self, packet: &Packet) -> Verdict {
-        let Packet { protocol, destination, destination_port, uid, .. } = *packet;
-        let exempt = protocol != Protocol::Tcp
-            || uid.is_some_and(|uid| uid == self.proxy_uid() || self.exclude_uids().contains(&uid))
+        let Packet { destination, destination_port, uid, gid, local, .. } = *packet;
+        let exempt = uid.is_some_and(|uid| uid == self.proxy_uid() || any(self.exclude_uids(), uid))
+            || gid.is_some_and(|gid| any(self.exclude_gids(), gid))
             || self.exclude_outbound_cidrs().iter().any(|block| block.contains(&destination))
-            || self.exclude_outbound_ports().contains(&destination_port)
+            || packet.has_ports() && any(self.exclude_outbound_ports(), destination_port)
             || destination == packet.family().loopback();
-        if exempt { Verdict::Accept } else { Verdict::RedirectTo(self.outbound_port()) }
+        if exempt {
+            return Verdict::Accept;
+        }
+        if packet.has_ports() && self.has(Safeguard::RefuseMetadata) && METADATA.contains(&destination) {
+            return if local { Verdict::Accept } else { Verdict::Refuse };
+        }
+        if self.redirects(packet) {
+            let stays = local && self.has(Safeguard::LocalDirect);
+            return if stays { Verdict::Accept } else { Verdict::RedirectTo(self.outbound_port()) };
+        }
+        let on_the_link = [LINK_LOCAL, MULTICAST].iter().any(|block| block.contains(&destination));
+        let refused = self.refuses_ipv6(packet) || self.refuses_udp(packet) && destination_port != DNS_PORT;
+        if refused && !local && !on_the_link { Verdict::Refuse } else { Verdict::Accept }
     }
 }
 

@@ -1,9 +1,17 @@
-//! Entries of exclusion lists: ports, address blocks and user ids, strictly, with every mistake named.
+//! Entries of lists: ports, address blocks, ids and safeguards, strictly, with every mistake named.
+//!
+//! There are two grammars. *Annotations* are checked at the door ([`ports`], [`cidrs`], [`ids`]), where a mistake still costs
+//! nothing. What is *in a configuration already* was accepted by somebody, and means what iptables takes it for: ranges may be
+//! written with either sign.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
+
+use crate::range::{IdRange, PortRange, Range};
 
 /// A list entry that cannot be used: which one, what it was, and what is allowed instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,23 +27,38 @@ pub struct Mistake {
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { entry, value, reason } = self;
+        let value = Shown(value);
         match entry {
-            Some(entry) => write!(f, "entry {entry} {value:?}: {reason}"),
-            None => write!(f, "{value:?}: {reason}"),
+            Some(entry) => write!(f, "entry {entry} {value}: {reason}"),
+            None => write!(f, "{value}: {reason}"),
+        }
+    }
+}
+
+/// A value in quotes, of which no more is shown than helps to find it.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 80;
+        match self.0.char_indices().nth(LONGEST) {
+            Some((end, _)) => write!(f, "{:?}… ({} bytes)", &self.0[..end], self.0.len()),
+            None => write!(f, "{:?}", self.0),
         }
     }
 }
 
 const PORT: &str = "a port is a number from 1 to 65535";
 const CIDR: &str = "a block is an address or an address and prefix length, as 10.0.0.0/8, 192.0.2.7 or fd00::/8";
-const UID: &str = "a user id is a number from 0 to 4294967294";
+const ID: &str = "an id is a number from 0 to 4294967294";
 
-/// Ports of a comma-separated list: trimmed, in order, duplicates merged.
+/// Ports of an annotation's comma-separated list: trimmed, in order, duplicates merged. A range is written as iptables has it,
+/// `8000:8010`.
 ///
 /// # Errors
 /// Every entry that is not a port, and a list with nothing in it.
-pub fn ports(list: &str) -> Result<Vec<u16>, Vec<Mistake>> {
-    split(list, "port, as 8080 or 8080,9090").and_then(|entries| each(entries, port))
+pub fn ports(list: &str) -> Result<Vec<PortRange>, Vec<Mistake>> {
+    split(list, "port, as 8080 or 8080,9090").and_then(|entries| each(entries, |text| ports_of(text, &[':'])))
 }
 
 /// Address blocks of a comma-separated list: trimmed, in order, host bits cleared, duplicates merged.
@@ -46,15 +69,16 @@ pub fn cidrs(list: &str) -> Result<Vec<IpNet>, Vec<Mistake>> {
     split(list, "address block, as 10.0.0.0/8").and_then(|entries| each(entries, cidr))
 }
 
-/// User ids of a comma-separated list: trimmed, in order, duplicates merged.
+/// User or group ids of an annotation's comma-separated list: trimmed, in order, duplicates merged. Ranges are refused there:
+/// `1000-2000` would exclude far more than a reader expects.
 ///
 /// # Errors
-/// Every entry that is not a user id, and a list with nothing in it.
-pub fn uids(list: &str) -> Result<Vec<u32>, Vec<Mistake>> {
-    split(list, "user id, as 1000").and_then(|entries| each(entries, uid))
+/// Every entry that is not an id, and a list with nothing in it.
+pub fn ids(list: &str) -> Result<Vec<IdRange>, Vec<Mistake>> {
+    split(list, "id, as 1000").and_then(|entries| each(entries, |text| ids_of(text, &[])))
 }
 
-fn split<'a>(list: &'a str, example: &str) -> Result<impl Iterator<Item = &'a str>, Vec<Mistake>> {
+pub(crate) fn split<'a>(list: &'a str, example: &str) -> Result<impl Iterator<Item = &'a str>, Vec<Mistake>> {
     if list.trim().is_empty() {
         let reason = format!("the list is empty: name at least one {example}, or leave the setting out");
         return Err(vec![Mistake { entry: None, value: list.to_owned(), reason }]);
@@ -63,14 +87,14 @@ fn split<'a>(list: &'a str, example: &str) -> Result<impl Iterator<Item = &'a st
 }
 
 /// Reads every entry; all mistakes are kept, a value that is there already is not repeated.
-pub(crate) fn each<'a, T: PartialEq>(
+pub(crate) fn each<'a, T: Copy + Eq + Hash>(
     entries: impl IntoIterator<Item = &'a str>,
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<T>, Vec<Mistake>> {
-    let (mut values, mut mistakes) = (Vec::new(), Vec::new());
+    let (mut values, mut mistakes, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for (index, entry) in entries.into_iter().enumerate() {
         match read(entry.trim()) {
-            Ok(value) if values.contains(&value) => {}
+            Ok(value) if !seen.insert(value) => {}
             Ok(value) => values.push(value),
             Err(reason) => mistakes.push(Mistake { entry: Some(index + 1), value: entry.trim().to_owned(), reason }),
         }
@@ -78,39 +102,66 @@ pub(crate) fn each<'a, T: PartialEq>(
     if mistakes.is_empty() { Ok(values) } else { Err(mistakes) }
 }
 
-pub(crate) fn port(text: &str) -> Result<u16, String> {
-    let number = number(text, PORT, "service names and the like are not looked up")?;
-    u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(|| PORT.to_owned())
+/// A port or a range of them, whose ends one of the separators is between.
+pub(crate) fn ports_of(text: &str, separators: &[char]) -> Result<PortRange, String> {
+    range(text, separators, &Numbers { allowed: PORT, names: "service names and the like are not looked up", least: 1 })
 }
 
-pub(crate) fn uid(text: &str) -> Result<u32, String> {
-    let number = number(text, UID, "user names are not looked up")?;
-    // -1 as an unsigned number means "no user" to the kernel, which would never match
-    u32::try_from(number).ok().filter(|uid| *uid != u32::MAX).ok_or_else(|| UID.to_owned())
+/// An id or a range of them, whose ends one of the separators is between.
+pub(crate) fn ids_of(text: &str, separators: &[char]) -> Result<IdRange, String> {
+    range(text, separators, &Numbers { allowed: ID, names: "names of users and groups are not looked up", least: 0 })
+}
+
+/// A single id.
+pub(crate) fn id(text: &str) -> Result<u32, String> {
+    ids_of(text, &[]).map(|range| range.first())
+}
+
+/// What is said of numbers that are wrong.
+struct Numbers {
+    allowed: &'static str,
+    names: &'static str,
+    least: u64,
+}
+
+fn range<T>(text: &str, separators: &[char], numbers: &Numbers) -> Result<Range<T>, String>
+where
+    T: Copy + Ord + TryFrom<u64> + TryInto<u32>,
+{
+    let allowed = numbers.allowed;
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    match text.split_once(['-', ':']) {
+        Some((from, to)) if digits(from.trim()) && digits(to.trim()) => {
+            let used = text[from.len()..].chars().next().unwrap_or_default();
+            if !separators.contains(&used) {
+                return Err(match separators.first() {
+                    Some(right) => format!("a range is written {}{right}{}; {allowed}", from.trim(), to.trim()),
+                    None => format!("ranges are not allowed here, list each value; {allowed}"),
+                });
+            }
+            let (first, last) = (number(from.trim(), numbers)?, number(to.trim(), numbers)?);
+            Range::new(first, last).ok_or_else(|| format!("the first is above the last; {allowed}"))
+        }
+        _ => number(text, numbers).map(|number: T| Range::from(number)),
+    }
 }
 
 /// Decimal digits only: `+80`, `0x50` and `0600` mean different things to different programs.
-fn number(text: &str, allowed: &str, names: &str) -> Result<u64, String> {
-    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+fn number<T: Copy + TryFrom<u64> + TryInto<u32>>(text: &str, numbers: &Numbers) -> Result<T, String> {
+    let Numbers { allowed, names, least } = *numbers;
     if text.is_empty() {
         return Err(format!("the entry is empty; {allowed}"));
     }
-    if let Some((from, to)) = text.split_once(['-', ':'])
-        && digits(from.trim())
-        && digits(to.trim())
-    {
-        return Err(format!("ranges are not supported yet, list each value; {allowed}"));
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        let named = text.starts_with(|c: char| c.is_ascii_alphabetic());
+        return Err(if named { format!("{names}; {allowed}") } else { allowed.to_owned() });
     }
-    if digits(text) {
-        if text.len() > 1 && text.starts_with('0') {
-            return Err(format!("leading zeros are ambiguous (octal to some programs); {allowed}"));
-        }
-        return text.parse().map_err(|_| allowed.to_owned());
+    if text.len() > 1 && text.starts_with('0') {
+        return Err(format!("leading zeros are ambiguous (octal to some programs); {allowed}"));
     }
-    if text.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        return Err(format!("{names}; {allowed}"));
-    }
-    Err(allowed.to_owned())
+    let number = text.parse().ok().filter(|number| *number >= least).and_then(|number| T::try_from(number).ok());
+    // -1 as an unsigned number means "nobody" to the kernel, which would never match
+    number.filter(|number| (*number).try_into().is_ok_and(|id: u32| id != u32::MAX)).ok_or_else(|| allowed.to_owned())
 }
 
 pub(crate) fn cidr(text: &str) -> Result<IpNet, String> {
@@ -165,7 +216,17 @@ mod tests {
     #[case(" 80 , 81\t", &[80, 81])]
     #[case("81,80,81, 81", &[81, 80])]
     fn port_lists(#[case] list: &str, #[case] expected: &[u16]) {
+        let expected: Vec<PortRange> = expected.iter().copied().map(PortRange::from).collect();
         assert_eq!(ports(list).expect(list), expected);
+    }
+
+    #[rstest]
+    #[case(ports("8000:8010, 8000 : 8010,8005").expect("ports").iter().map(ToString::to_string).collect(), &["8000:8010", "8005"])]
+    #[case(vec![ports_of("8000-8010", &[':', '-']).expect("ports").to_string()], &["8000:8010"])]
+    #[case(vec![ids_of("1000-2000", &['-']).expect("ids").to_string()], &["1000-2000"])]
+    #[case(vec![ids_of("7-7", &['-']).expect("ids").to_string()], &["7"])]
+    fn ranges(#[case] found: Vec<String>, #[case] expected: &[&str]) {
+        assert_eq!(found, expected);
     }
 
     #[rstest]
@@ -177,8 +238,11 @@ mod tests {
     #[case("0x50", "from 1 to 65535")]
     #[case("080", "leading zeros")]
     #[case("80.5", "from 1 to 65535")]
-    #[case("8200-8300", "ranges are not supported yet")]
-    #[case("8200:8300", "ranges are not supported yet")]
+    #[case("8200-8300", "a range is written 8200:8300")]
+    #[case("8300:8200", "the first is above the last")]
+    #[case("0:80", "from 1 to 65535")]
+    #[case("80:", "from 1 to 65535")]
+    #[case("80:90:100", "from 1 to 65535")]
     #[case("http", "service names and the like are not looked up")]
     #[case("80 81", "from 1 to 65535")]
     #[case("٨٠", "from 1 to 65535")]
@@ -187,6 +251,12 @@ mod tests {
         assert_eq!((mistakes.len(), mistakes[0].entry, mistakes[0].value.as_str()), (1, Some(1), value));
         assert!(mistakes[0].reason.contains(reason), "{}", mistakes[0]);
         assert!(mistakes[0].reason.contains("from 1 to 65535"), "says what is allowed: {}", mistakes[0]);
+    }
+
+    #[test]
+    fn a_long_value_is_not_repeated_in_full() {
+        let told = ports(&"x".repeat(1 << 20)).expect_err("no port")[0].to_string();
+        assert!(told.len() < 300 && told.contains("(1048576 bytes)"), "{} bytes", told.len());
     }
 
     #[test]
@@ -202,7 +272,7 @@ mod tests {
     #[case("")]
     #[case("  ")]
     fn a_blank_list_is_one_mistake(#[case] list: &str) {
-        for mistakes in [ports(list).err(), cidrs(list).err(), uids(list).err()] {
+        for mistakes in [ports(list).err(), cidrs(list).err(), ids(list).err()] {
             let mistakes = mistakes.expect("refused");
             assert_eq!((mistakes.len(), mistakes[0].entry), (1, None));
             assert!(mistakes[0].to_string().contains("the list is empty"), "{}", mistakes[0]);
@@ -247,8 +317,9 @@ mod tests {
     #[case("0", &[0])]
     #[case("4294967294", &[u32::MAX - 1])]
     #[case("1234, 1234,5678", &[1234, 5678])]
-    fn uid_lists(#[case] list: &str, #[case] expected: &[u32]) {
-        assert_eq!(uids(list).expect(list), expected);
+    fn id_lists(#[case] list: &str, #[case] expected: &[u32]) {
+        let expected: Vec<IdRange> = expected.iter().copied().map(IdRange::from).collect();
+        assert_eq!(ids(list).expect(list), expected);
     }
 
     #[rstest]
@@ -259,8 +330,8 @@ mod tests {
     #[case("root")]
     #[case("1.5")]
     #[case("0100")]
-    fn uid_mistakes(#[case] value: &str) {
-        let mistakes = uids(value).expect_err(value);
+    fn id_mistakes(#[case] value: &str) {
+        let mistakes = ids(value).expect_err(value);
         assert!(mistakes[0].reason.contains("from 0 to 4294967294"), "{}", mistakes[0]);
     }
 }

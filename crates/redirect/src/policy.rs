@@ -1,6 +1,7 @@
 //! A [`Config`] that has been understood: typed ports, blocks and user ids, or every mistake at once.
 
 use std::fmt;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -8,7 +9,9 @@ use ipnet::IpNet;
 use crate::config::Config;
 use crate::contract;
 use crate::parse::{self, Mistake};
+use crate::range::{IdRange, PortRange};
 use crate::rules::Family;
+use crate::safeguard::Safeguard;
 
 /// What to redirect and what to leave alone in one network namespace. A value of this type is always applicable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +20,12 @@ pub struct Policy {
     inbound_port: u16,
     outbound_port: u16,
     dns: Option<Dns>,
-    exclude_inbound_ports: Vec<u16>,
-    exclude_outbound_ports: Vec<u16>,
+    exclude_inbound_ports: Vec<PortRange>,
+    exclude_outbound_ports: Vec<PortRange>,
     exclude_outbound_cidrs: Vec<IpNet>,
-    exclude_uids: Vec<u32>,
+    exclude_uids: Vec<IdRange>,
+    exclude_gids: Vec<IdRange>,
+    safeguards: Vec<Safeguard>,
     dual_stack: bool,
 }
 
@@ -93,10 +98,12 @@ impl Policy {
             set => keep(&mut mistakes, port("ProxyOutboundPort", set, "the outbound listener's port")),
         };
         let lists = (
-            list(&mut mistakes, "ExcludeInboundPorts", &config.exclude_inbound_ports, parse::port),
-            list(&mut mistakes, "ExcludeOutboundPorts", &config.exclude_outbound_ports, parse::port),
+            list(&mut mistakes, "ExcludeInboundPorts", &config.exclude_inbound_ports, ports),
+            list(&mut mistakes, "ExcludeOutboundPorts", &config.exclude_outbound_ports, ports),
             list(&mut mistakes, "ExcludeOutboundCIDRs", &config.exclude_outbound_cidrs, parse::cidr),
-            list(&mut mistakes, "ExcludeUIDs", &config.exclude_uids, parse::uid),
+            list(&mut mistakes, "ExcludeUIDs", &config.exclude_uids, ids),
+            list(&mut mistakes, "ExcludeGIDs", &config.exclude_gids, ids),
+            list(&mut mistakes, "Safeguards", &config.safeguards, Safeguard::named),
         );
         match (proxy_uid, inbound_port, outbound_port) {
             (Some(proxy_uid), Some(inbound_port), Some(outbound_port)) if mistakes.is_empty() => Ok(Self {
@@ -108,6 +115,8 @@ impl Policy {
                 exclude_outbound_ports: lists.1,
                 exclude_outbound_cidrs: lists.2,
                 exclude_uids: lists.3,
+                exclude_gids: lists.4,
+                safeguards: lists.5,
                 dual_stack,
             }),
             _ => Err(PolicyErrors(mistakes)),
@@ -140,13 +149,13 @@ impl Policy {
 
     /// Destination ports of connections from outside that are left alone.
     #[must_use]
-    pub fn exclude_inbound_ports(&self) -> &[u16] {
+    pub fn exclude_inbound_ports(&self) -> &[PortRange] {
         &self.exclude_inbound_ports
     }
 
     /// Destination ports of the processes' own connections that are left alone.
     #[must_use]
-    pub fn exclude_outbound_ports(&self) -> &[u16] {
+    pub fn exclude_outbound_ports(&self) -> &[PortRange] {
         &self.exclude_outbound_ports
     }
 
@@ -158,8 +167,20 @@ impl Policy {
 
     /// Users, other than the proxy, whose connections are left alone.
     #[must_use]
-    pub fn exclude_uids(&self) -> &[u32] {
+    pub fn exclude_uids(&self) -> &[IdRange] {
         &self.exclude_uids
+    }
+
+    /// Groups whose connections are left alone.
+    #[must_use]
+    pub fn exclude_gids(&self) -> &[IdRange] {
+        &self.exclude_gids
+    }
+
+    /// Whether something that Consul leaves open is closed.
+    #[must_use]
+    pub fn has(&self, safeguard: Safeguard) -> bool {
+        self.safeguards.contains(&safeguard)
     }
 
     /// The address families that are redirected.
@@ -169,13 +190,22 @@ impl Policy {
     }
 }
 
+/// A port or a range, with either sign that somebody's tool understands: iptables' colon and nft's dash.
+fn ports(text: &str) -> Result<PortRange, String> {
+    parse::ports_of(text, &[':', '-'])
+}
+
+fn ids(text: &str) -> Result<IdRange, String> {
+    parse::ids_of(text, &['-'])
+}
+
 type Finding<T> = Result<T, (&'static str, Mistake)>;
 
 fn keep<T>(mistakes: &mut Vec<(&'static str, Mistake)>, finding: Finding<T>) -> Option<T> {
     finding.map_err(|mistake| mistakes.push(mistake)).ok()
 }
 
-fn list<T: PartialEq>(
+fn list<T: Copy + Eq + Hash>(
     mistakes: &mut Vec<(&'static str, Mistake)>,
     key: &'static str,
     entries: &[String],
@@ -196,7 +226,7 @@ fn proxy_uid(text: &str) -> Finding<u32> {
     if text.trim().is_empty() {
         return Err(mistake(KEY, text, "the proxy's user id is required, or its own traffic would be sent back to it"));
     }
-    parse::uid(text.trim()).map_err(|reason| mistake(KEY, text, reason))
+    parse::id(text.trim()).map_err(|reason| mistake(KEY, text, reason))
 }
 
 fn port(key: &'static str, number: i64, what: &str) -> Finding<u16> {
@@ -255,7 +285,7 @@ mod tests {
             ..valid()
         };
         let policy = Policy::from_config(&config, false).expect("valid");
-        assert_eq!(policy.exclude_inbound_ports(), [9090, 80]);
+        assert_eq!(policy.exclude_inbound_ports(), [9090, 80].map(PortRange::from));
         let blocks: Vec<String> = policy.exclude_outbound_cidrs().iter().map(ToString::to_string).collect();
         assert_eq!(blocks, ["3.3.3.0/24", "fd00::1/128"]);
         assert_eq!((policy.outbound_port(), policy.dns()), (contract::OUTBOUND_PORT, None));
@@ -269,9 +299,11 @@ mod tests {
             proxy_outbound_port: 70000,
             consul_dns_ip: "localhost".into(),
             exclude_inbound_ports: strings(&["80", "http"]),
-            exclude_outbound_ports: strings(&["", "8200:8300"]),
+            exclude_outbound_ports: strings(&["", "8300:8200"]),
             exclude_outbound_cidrs: strings(&["3.3.3"]),
             exclude_uids: strings(&["1", "2", "-1"]),
+            exclude_gids: strings(&["wheel"]),
+            safeguards: strings(&["refuse-everything"]),
             net_ns: String::new(),
             consul_dns_port: 0,
         };
@@ -289,6 +321,8 @@ mod tests {
                 ("ExcludeOutboundPorts", Some(2)),
                 ("ExcludeOutboundCIDRs", Some(1)),
                 ("ExcludeUIDs", Some(3)),
+                ("ExcludeGIDs", Some(1)),
+                ("Safeguards", Some(1)),
             ]
         );
         let text = errors.to_string();

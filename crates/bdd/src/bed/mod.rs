@@ -37,14 +37,8 @@ pub struct Credentials {
     pub server_name: String,
 }
 
-/// The rules of one Pod.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RuleDump {
-    /// `iptables-save` of the nat table.
-    pub v4: String,
-    /// `ip6tables-save` of the nat table.
-    pub v6: String,
-}
+/// The rules of one Pod, as lines, whichever backend installed them.
+pub type RuleDump = Vec<String>;
 
 /// A cluster with the product installed, the mesh running, and every packet recorded.
 #[async_trait]

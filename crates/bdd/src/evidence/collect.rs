@@ -57,10 +57,7 @@ async fn of_pod(folder: &Folder, bed: &dyn Bed, pod: &k8s_openapi::api::core::v1
     let found = PodRef::from(pod);
     let file = format!("{}_{}", found.namespace, found.name);
     if let Ok(Some(dump)) = bed.rules(&found).await {
-        folder.write(&format!("rules/{file}.v4"), &dump.v4);
-        if !dump.v6.trim().is_empty() {
-            folder.write(&format!("rules/{file}.v6"), &dump.v6);
-        }
+        folder.write(&format!("rules/{file}"), &dump.join("\n"));
     }
     let containers: Vec<String> = pod
         .spec

@@ -5,8 +5,7 @@
 //! an init container that follows it would agree with each other.
 
 use anyhow::{Context as _, Result, bail};
-use redirect::rules::{Family, Ruleset, normalise};
-use redirect::{Config, Policy, contract, parse};
+use redirect::{Config, Policy, Safeguard, contract, parse};
 
 use crate::bed::RuleDump;
 use crate::pods::PodRef;
@@ -51,26 +50,18 @@ fn decided(world: &mut World, what: String) -> Result<()> {
 }
 
 fn write(world: &World, pod: &PodRef, dump: &RuleDump) {
-    let file = format!("rules/{}_{}", pod.namespace, pod.name);
-    world.folder.write(&format!("{file}.v4"), &dump.v4);
-    if !dump.v6.trim().is_empty() {
-        world.folder.write(&format!("{file}.v6"), &dump.v6);
-    }
+    world.folder.write(&format!("rules/{}_{}", pod.namespace, pod.name), &dump.join("\n"));
 }
 
-fn compare(world: &World, pod: &PodRef, dump: &RuleDump, demanded: &Policy, expected: Rules) -> Result<()> {
-    let wanted = Ruleset::of(demanded);
-    let pairs = [(Family::V4, &dump.v4), (Family::V6, &dump.v6)];
-    let found: Vec<_> = pairs.iter().map(|(family, text)| (*family, normalise(text))).collect();
-    let absent = found.iter().all(|(_, lines)| lines.is_empty());
-    let mut differences = Vec::new();
-    for (family, lines) in &found {
-        differences.extend(difference(*family, &wanted.expected(*family), lines));
-    }
+fn compare(world: &World, pod: &PodRef, found: &RuleDump, demanded: &Policy, expected: Rules) -> Result<()> {
+    let backend = world.settings.backend()?;
+    let wanted: RuleDump = redirect::kernel::demanded(backend, demanded).iter().map(ToString::to_string).collect();
+    let absent = found.is_empty();
+    let differences = difference(&wanted, found);
     let host = pod.host();
     match expected {
         Rules::Absent if absent => Ok(()),
-        Rules::Absent => bail!("expected no redirect rules in {host}; there are:\n  {}", lines(&found)),
+        Rules::Absent => bail!("expected no redirect rules in {host}; there are:\n  {}", found.join("\n  ")),
         Rules::InPlace if differences.is_empty() => Ok(()),
         Rules::InPlace => {
             bail!("expected the redirect rules of {host} to be in place:\n  {}", differences.join("\n  "))
@@ -80,21 +71,15 @@ fn compare(world: &World, pod: &PodRef, dump: &RuleDump, demanded: &Policy, expe
             bail!("expected the redirect rules of {host} to be complete or absent:\n  {}", differences.join("\n  "))
         }
         Rules::FreeOfDuplicates => {
-            for (family, lines) in &found {
-                let mut seen = std::collections::BTreeSet::new();
-                if let Some(twice) = lines.iter().find(|l| !seen.insert(*l)) {
-                    bail!("expected no rule of {host} twice; of {family} there is: {twice}");
-                }
+            let mut seen = std::collections::BTreeSet::new();
+            if let Some(twice) = found.iter().find(|line| !seen.insert(*line)) {
+                bail!("expected no rule of {host} twice; there is: {twice}");
             }
             if absent { bail!("look for duplicates among the rules of {host}: there are none at all") } else { Ok(()) }
         }
         Rules::Unchanged => {
             let before = world.rules.get(&host).with_context(|| format!("find earlier rules of {host}"))?;
-            let mut changed = Vec::new();
-            for (family, text) in [(Family::V4, &before.v4), (Family::V6, &before.v6)] {
-                let now = found.iter().find(|(f, _)| *f == family).map(|(_, l)| l.clone()).unwrap_or_default();
-                changed.extend(difference(family, &normalise(text), &now));
-            }
+            let changed = difference(before, found);
             if changed.is_empty() {
                 Ok(())
             } else {
@@ -104,20 +89,16 @@ fn compare(world: &World, pod: &PodRef, dump: &RuleDump, demanded: &Policy, expe
     }
 }
 
-fn lines(found: &[(Family, Vec<String>)]) -> String {
-    found.iter().flat_map(|(_, lines)| lines.iter().cloned()).collect::<Vec<_>>().join("\n  ")
-}
-
 /// Lines that are missing, that are too many, or that are in the wrong place.
-fn difference(family: Family, wanted: &[String], found: &[String]) -> Vec<String> {
+fn difference(wanted: &[String], found: &[String]) -> Vec<String> {
     let mut differences: Vec<String> =
-        wanted.iter().filter(|l| !found.contains(l)).map(|l| format!("{family} misses {l}")).collect();
-    differences.extend(found.iter().filter(|l| !wanted.contains(l)).map(|l| format!("{family} has beyond that {l}")));
+        wanted.iter().filter(|line| !found.contains(line)).map(|line| format!("missing: {line}")).collect();
+    differences.extend(found.iter().filter(|line| !wanted.contains(line)).map(|line| format!("beyond that: {line}")));
     if differences.is_empty() && wanted != found {
         let at = wanted.iter().zip(found).find(|(a, b)| a != b);
         differences.push(match at {
-            Some((a, b)) => format!("{family} has {b} where {a} should stand"),
-            None => format!("{family} has {} rules instead of {}", found.len(), wanted.len()),
+            Some((a, b)) => format!("{b} stands where {a} should"),
+            None => format!("{} lines instead of {}", found.len(), wanted.len()),
         });
     }
     differences
@@ -168,7 +149,7 @@ pub(crate) fn demand(workload: &Workload, settings: &Settings) -> Result<Policy>
     }
     inbound.extend(list(workload, contract::EXCLUDE_INBOUND_PORTS, parse::ports));
     let mut uids = vec![contract::INIT_UID.to_string()];
-    uids.extend(list(workload, contract::EXCLUDE_UIDS, parse::uids));
+    uids.extend(list(workload, contract::EXCLUDE_UIDS, parse::ids));
     let dual = settings.redirects_ipv6()?;
     let dns = truth(workload, contract::CONSUL_DNS, settings.consul_dns()?)?;
     let config = Config {
@@ -185,6 +166,8 @@ pub(crate) fn demand(workload: &Workload, settings: &Settings) -> Result<Policy>
         exclude_outbound_ports: list(workload, contract::EXCLUDE_OUTBOUND_PORTS, parse::ports),
         exclude_outbound_cidrs: list(workload, contract::EXCLUDE_OUTBOUND_CIDRS, parse::cidrs),
         exclude_uids: uids,
+        exclude_gids: list(workload, contract::EXCLUDE_GIDS, parse::ids),
+        safeguards: list(workload, contract::SAFEGUARDS, Safeguard::list),
         net_ns: String::new(),
     };
     Policy::from_config(&config, dual).with_context(|| format!("say what the rules of {workload} must be"))
@@ -192,6 +175,8 @@ pub(crate) fn demand(workload: &Workload, settings: &Settings) -> Result<Policy>
 
 #[cfg(test)]
 mod tests {
+    use redirect::{IdRange, PortRange};
+
     use super::*;
     use crate::workload::fixture;
 
@@ -210,8 +195,8 @@ mod tests {
             ("probe readiness", "http 8080 /healthz"),
         ]);
         let policy = demand(&workload, &Settings::default()).expect("a policy");
-        assert_eq!(policy.exclude_inbound_ports(), [20400, 8200, 8201]);
-        assert_eq!(policy.exclude_uids(), [5996, 4444]);
+        assert_eq!(policy.exclude_inbound_ports(), [20400, 8200, 8201].map(PortRange::from));
+        assert_eq!(policy.exclude_uids(), [5996, 4444].map(IdRange::from));
     }
 
     #[test]
@@ -226,8 +211,8 @@ mod tests {
     #[test]
     fn differences_name_the_rule() {
         let lines = |text: &[&str]| text.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>();
-        let found = difference(Family::V4, &lines(&["a", "b"]), &lines(&["a", "c"]));
-        assert_eq!(found, ["IPv4 misses b", "IPv4 has beyond that c"]);
-        assert_eq!(difference(Family::V4, &lines(&["a", "b"]), &lines(&["b", "a"])).len(), 1);
+        let found = difference(&lines(&["a", "b"]), &lines(&["a", "c"]));
+        assert_eq!(found, ["missing: b", "beyond that: c"]);
+        assert_eq!(difference(&lines(&["a", "b"]), &lines(&["b", "a"])).len(), 1);
     }
 }

@@ -175,6 +175,10 @@ impl World {
         if self.bed.is_none() {
             self.settings.buildable()?;
             let suite = Arc::clone(self.suite()?);
+            let edited = suite.settings.saboteur.is_some_and(|s| s.rule_edit().is_some());
+            if edited || self.settings.failing_rule()?.is_some() {
+                self.settings.go_through_iptables();
+            }
             let bed = crate::bed::sim::SimBed::start(&suite, &self.settings, &self.folder, &self.timeline, self.bulk)
                 .await
                 .context("start the lab")?;

@@ -4,6 +4,10 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use nix::libc;
+
+use super::Backend;
+use super::nft::Refused;
 use crate::rules::Family;
 
 /// Why rules could not be read or put in force. Nothing has changed when one of these is returned.
@@ -22,28 +26,54 @@ pub enum ApplyError {
     },
     /// The process may not change the namespace's rules.
     #[error(
-        "change the {family} rules: this process needs the capability NET_ADMIN (and to run as root) in the user \
+        "change rules: this process needs the capability NET_ADMIN (and to run as root) in the user \
          namespace that owns the network namespace; add it to the container's securityContext{}",
         Told(stderr)
     )]
     MissingCapability {
-        /// The family that was refused.
-        family: Family,
         /// What the program said; empty when it was not even tried.
         stderr: String,
     },
     /// The kernel has no table the programs know how to use.
-    #[error(
-        "read table nat for {family}: the node's kernel offers neither ip_tables nor nf_tables to this container, or not \
-         for {family}: load ip_tables (modprobe ip_tables iptable_nat; for IPv6 ip6_tables ip6table_nat) or nf_tables \
-         (nft_compat nft_chain_nat) on the node{}",
-        Told(stderr)
-    )]
+    #[error("read table nat for {family}: the kernel does not offer it{}", Told(stderr))]
     KernelLacksTables {
         /// The family that was refused.
         family: Family,
         /// What the programs said.
         stderr: String,
+    },
+    /// The kernel has no nf_tables, or lacks a part of it that the rules need.
+    #[error("{what}: {source}{}", Told(told))]
+    KernelLacksNftables {
+        /// What was asked for.
+        what: String,
+        /// The kernel's own words, if it has any.
+        told: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// None of the ways to install rules works here.
+    #[error(
+        "find a way to install rules that works here: {}; on the node, load nf_tables (modprobe nf_tables nft_chain_nat \
+         nft_redir) or ip_tables (modprobe ip_tables iptable_nat; for IPv6 ip6_tables ip6table_nat); for the latter, and for \
+         nft_compat, install the package iptables in this container's image",
+        Tried(tried)
+    )]
+    NoBackend {
+        /// Each of them, and why it does not.
+        tried: Vec<(Backend, ApplyError)>,
+    },
+    /// nf_tables refused the transaction, which had no effect.
+    #[error("{what}: nf_tables refused: {source}{}", Told(told))]
+    RefusedByNftables {
+        /// The change that it refused.
+        what: String,
+        /// The kernel's own words, if it has any.
+        told: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
     },
     /// Table `nat` was made with `nft` and holds what iptables cannot read, so that our part of it cannot be known.
     #[error(
@@ -56,6 +86,21 @@ pub enum ApplyError {
         family: Family,
         /// The program that said so.
         program: String,
+    },
+    /// The network namespace belongs to a user namespace that is not this process's, where iptables may not match owners.
+    #[error(
+        "add the {family} rules: {program} refused: {}; this network namespace belongs to another user namespace (a Pod with \
+         hostUsers: false), where the owner match of iptables is refused to programs from outside: use the backend nftables, or \
+         redirect from within the Pod",
+        stderr.trim()
+    )]
+    ForeignUserNamespace {
+        /// The family that was refused.
+        family: Family,
+        /// The program that was used.
+        program: String,
+        /// What the program said.
+        stderr: String,
     },
     /// The transaction was refused, and had no effect.
     #[error("add the {family} rules{}: {program} refused: {}", At(*line, rule), stderr.trim())]
@@ -72,7 +117,7 @@ pub enum ApplyError {
         stderr: String,
     },
     /// The program exists and could not be run.
-    #[error("run {program}")]
+    #[error("run {program}: {source}")]
     Run {
         /// The program.
         program: String,
@@ -93,6 +138,63 @@ pub enum ApplyError {
     /// Another one of us is changing the same namespace.
     #[error("lock the network namespace: another process has been changing its rules for 30 s; see `lslocks`")]
     Busy,
+}
+
+/// Ways that were tried, each with its reason.
+struct Tried<'a>(&'a [(Backend, ApplyError)]);
+
+impl fmt::Display for Tried<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (backend, error)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{backend}: {error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl ApplyError {
+    /// The same again, for whoever asks second. System errors keep their number and their words.
+    pub(super) fn copied(&self) -> Self {
+        match self {
+            Self::KernelLacksNftables { what, told, source } => {
+                let source = source.raw_os_error().map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
+                Self::KernelLacksNftables { what: what.clone(), told: told.clone(), source }
+            }
+            other => Self::KernelLacksNftables {
+                what: other.to_string(),
+                told: String::new(),
+                source: io::ErrorKind::Unsupported.into(),
+            },
+        }
+    }
+
+    /// Whether another way may work where this one does not.
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(
+            self,
+            Self::MissingProgram { .. }
+                | Self::KernelLacksTables { .. }
+                | Self::KernelLacksNftables { .. }
+                | Self::ForeignUserNamespace { .. }
+        )
+    }
+}
+
+impl From<Refused> for ApplyError {
+    fn from(refused: Refused) -> Self {
+        const MISSING: [i32; 6] =
+            [libc::ENOENT, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT, libc::EAFNOSUPPORT, libc::EINVAL, libc::ENOSYS];
+        let Refused { what, told, source } = refused;
+        let told = told.unwrap_or_default();
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) if told.is_empty() => {
+                Self::MissingCapability { stderr: format!("{what}: {source}") }
+            }
+            Some(code) if MISSING.contains(&code) => Self::KernelLacksNftables { what, told, source },
+            _ => Self::RefusedByNftables { what, told, source },
+        }
+    }
 }
 
 /// What a program said, appended to a message when it said anything.

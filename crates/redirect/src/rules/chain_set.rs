@@ -1,4 +1,4 @@
-//! Our chains of table `nat` and the jumps into them: read from a dump, compared, and turned into a transaction.
+//! Our chains of iptables' tables and the jumps into them: read from a dump, compared, and turned into a transaction.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,52 +7,99 @@ use ipnet::IpNet;
 
 use crate::contract::chain;
 
-/// Every chain name that is ours.
-const OURS: [&str; 5] = [chain::DNS, chain::INBOUND, chain::IN_REDIRECT, chain::OUTPUT, chain::REDIRECT];
+/// A table of iptables that we have chains in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Table {
+    Nat,
+    Filter,
+}
 
-/// What a table holds, or shall hold, of ours. A chain's rules are the texts behind `-A <chain>`.
+/// Every chain name that is ours, in any table.
+pub(crate) const OURS: [&str; 7] = [
+    chain::DNS,
+    chain::INBOUND,
+    chain::IN_REDIRECT,
+    chain::OUTPUT,
+    chain::REDIRECT,
+    chain::GUARD_OUTPUT,
+    chain::GUARD_INPUT,
+];
+
+impl Table {
+    const ALL: [Self; 2] = [Self::Nat, Self::Filter];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Filter => "filter",
+        }
+    }
+
+    /// Whether a chain of this table is ours. Consul's own are in `nat` only; others may use those names elsewhere.
+    fn owns(self, chain: &str) -> bool {
+        let guard = [chain::GUARD_OUTPUT, chain::GUARD_INPUT].contains(&chain);
+        OURS.contains(&chain) && guard == (self == Self::Filter)
+    }
+}
+
+/// What one table holds, or shall hold, of ours. A chain's rules are the texts behind `-A <chain>`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ChainSet {
+struct Content {
     /// Our chains, with all their rules.
     own: BTreeMap<String, Vec<String>>,
     /// Other chains, with those of their rules that jump into ours.
     jumps: BTreeMap<String, Vec<String>>,
 }
 
-fn is_ours(chain: &str) -> bool {
-    OURS.contains(&chain)
-}
+/// What the tables of one family hold, or shall hold, of ours. Tables with nothing of ours are not in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ChainSet(BTreeMap<Table, Content>);
 
 impl ChainSet {
-    /// Chains that exist and are empty.
-    pub(crate) fn declaring<const N: usize>(chains: [&str; N]) -> Self {
-        let own = chains.into_iter().map(|name| (name.to_owned(), Vec::new())).collect();
-        Self { own, jumps: BTreeMap::new() }
+    /// Makes one of our chains exist.
+    pub(crate) fn declare(&mut self, table: Table, chain: &str) {
+        self.0.entry(table).or_default().own.entry(chain.to_owned()).or_default();
     }
 
     /// Appends a rule to a chain, ours or another.
-    pub(crate) fn add(&mut self, chain: &str, rule: String) {
-        let chains = if is_ours(chain) { &mut self.own } else { &mut self.jumps };
+    pub(crate) fn add(&mut self, table: Table, chain: &str, rule: String) {
+        let content = self.0.entry(table).or_default();
+        let chains = if table.owns(chain) { &mut content.own } else { &mut content.jumps };
         chains.entry(chain.to_owned()).or_default().push(rule);
     }
 
-    /// Reads the `nat` table of an `iptables-save` dump.
+    /// Takes out jumps into chains of ours that were not declared.
+    pub(crate) fn forget_jumps_to_nowhere(&mut self, table: Table) {
+        let Some(Content { own, jumps }) = self.0.get_mut(&table) else { return };
+        for rules in jumps.values_mut() {
+            rules.retain(|rule| own.contains_key(target(rule)));
+        }
+        jumps.retain(|_, rules| !rules.is_empty());
+    }
+
+    /// Whether nothing is ours.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads an `iptables-save` dump.
     pub(crate) fn parse(dump: &str) -> Self {
         let mut set = Self::default();
-        let mut in_nat = false;
+        let mut within = None;
         for line in dump.lines().map(str::trim) {
-            if let Some(table) = line.strip_prefix('*') {
-                in_nat = table == "nat";
-            } else if !in_nat {
-            } else if let Some(declared) = line.strip_prefix(':') {
+            if let Some(name) = line.strip_prefix('*') {
+                within = Table::ALL.into_iter().find(|table| table.name() == name);
+            }
+            let Some(table) = within else { continue };
+            if let Some(declared) = line.strip_prefix(':') {
                 let name = declared.split_whitespace().next().unwrap_or_default();
-                if is_ours(name) {
-                    set.own.entry(name.to_owned()).or_default();
+                if table.owns(name) {
+                    set.declare(table, name);
                 }
             } else if let Some((chain, rule)) = appended(line)
-                && (is_ours(chain) || is_ours(target(rule)))
+                && (table.owns(chain) || table.owns(target(rule)))
             {
-                set.add(chain, canonical(rule));
+                set.add(table, chain, canonical(rule));
             }
         }
         set
@@ -60,19 +107,36 @@ impl ChainSet {
 
     /// Canonical text: chains, jumps from elsewhere, rules.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let declared = self.own.keys().map(|name| format!("-N {name}"));
-        let rules = self.jumps.iter().chain(&self.own);
-        let appended = rules.flat_map(|(name, rules)| rules.iter().map(move |rule| format!("-A {name} {rule}")));
-        declared.chain(appended).collect()
+        let mut lines = Vec::new();
+        for (table, Content { own, jumps }) in &self.0 {
+            let mark = if *table == Table::Nat { "" } else { "-t filter " };
+            lines.extend(own.keys().map(|name| format!("{mark}-N {name}")));
+            for (name, rules) in jumps.iter().chain(own) {
+                lines.extend(rules.iter().map(|rule| format!("{mark}-A {name} {rule}")));
+            }
+        }
+        lines
     }
 
-    /// Input for `iptables-restore --noflush` that turns `present` into `self` in one transaction, touching nothing else;
-    /// empty when there is nothing to do. Jumps that are right already keep their place among other people's rules.
+    /// Input for `iptables-restore --noflush` that turns `present` into `self`, a transaction for each table that differs,
+    /// touching nothing else; empty when there is nothing to do.
     pub(crate) fn script_from(&self, present: &Self) -> String {
-        if self == present {
-            return String::new();
+        let nothing = Content::default();
+        let mut script = String::new();
+        for table in Table::ALL {
+            let (wanted, found) = (self.0.get(&table).unwrap_or(&nothing), present.0.get(&table).unwrap_or(&nothing));
+            if wanted != found {
+                script.push_str(&wanted.script_from(found, table));
+            }
         }
-        let mut script = String::from("*nat\n");
+        script
+    }
+}
+
+impl Content {
+    /// Jumps that are right already keep their place among other people's rules.
+    fn script_from(&self, present: &Self, table: Table) -> String {
+        let mut script = format!("*{}\n", table.name());
         let mut line = |parts: &[&str]| {
             writeln!(script, "{}", parts.join(" ")).expect("writing to a string does not fail");
         };

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use redirect::Backend;
 use sim::{Image, ImageTable};
 
-use crate::settings::{Backend, Settings};
+use crate::settings::Settings;
 use crate::suite;
 
 /// Directory in front of the init container's PATH, where its iptables programs are chosen.
@@ -67,37 +68,30 @@ pub(super) fn table(suite: &suite::Settings, settings: &Settings, scripts: &Path
     Ok(ImageTable(images))
 }
 
-/// Programs that stand in front of the machine's own `iptables-*`.
+/// Programs that stand in front of the machine's own `iptables-*`, where somebody wants to edit what goes through them.
 fn rule_backend(suite: &suite::Settings, settings: &Settings, scripts: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let multi = match settings.backend()? {
-        Backend::IptablesLegacy => LEGACY,
-        Backend::IptablesNft => NFT,
-    };
     let edit = match (suite.saboteur.and_then(|s| s.rule_edit()), settings.failing_rule()?) {
-        (Some(edit), _) => Some(edit.to_owned()),
+        (Some(edit), _) => edit.to_owned(),
         // the kernel refuses what names no chain, and the number counts from 1
         (None, Some(rule)) => {
-            Some(format!("/^-A/ && ++n == {rule} {{ print \"-A OUTPUT -j PELLUCID_REFUSED\"; next }} {{ print }}"))
+            format!("/^-A/ && ++n == {rule} {{ print \"-A OUTPUT -j PELLUCID_REFUSED\"; next }} {{ print }}")
         }
-        (None, None) => None,
+        (None, None) => return Ok(Vec::new()),
     };
-    if edit.is_none() && settings.get("rule backend").is_none() {
-        return Ok(Vec::new());
-    }
+    let (infix, multi) = match settings.backend()? {
+        Backend::IptablesLegacy => ("legacy", LEGACY),
+        Backend::IptablesNft => ("nft", NFT),
+        other => bail!("edit rules on their way to the kernel: with {other} they go through no program"),
+    };
     let mut files = Vec::new();
-    for program in ["iptables-save", "ip6tables-save", "iptables-restore", "ip6tables-restore"] {
-        let target = PathBuf::from(BACKEND).join(program);
-        match &edit {
-            Some(edit) if program.ends_with("-restore") => {
-                std::fs::create_dir_all(scripts).context("make a directory for scripts")?;
-                let script = scripts.join(program);
-                std::fs::write(&script, format!("#!/bin/sh\nawk '{edit}' | exec {multi} {program} \"$@\"\n"))
-                    .and_then(|()| std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)))
-                    .with_context(|| format!("write {}", script.display()))?;
-                files.push((target, script));
-            }
-            _ => files.push((target, PathBuf::from(multi))),
-        }
+    for base in ["iptables", "ip6tables"] {
+        let name = format!("{base}-{infix}-restore");
+        std::fs::create_dir_all(scripts).context("make a directory for scripts")?;
+        let script = scripts.join(&name);
+        std::fs::write(&script, format!("#!/bin/sh\nawk '{edit}' | exec {multi} {name} \"$@\"\n"))
+            .and_then(|()| std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)))
+            .with_context(|| format!("write {}", script.display()))?;
+        files.push((PathBuf::from(BACKEND).join(name), script));
     }
     Ok(files)
 }

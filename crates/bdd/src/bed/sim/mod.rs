@@ -8,7 +8,6 @@ mod processes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use async_trait::async_trait;
 use capture::{Place, ProxyPorts, Recorder};
 use mesh::{Intention, Mesh, MeshOptions};
 use netns::NetNs;
-use redirect::contract;
+use redirect::{Backend, contract};
 use sim::{Dial as _, Families, Lab, LabOptions, ProbeOutcome, SandboxObserver};
 
 use super::{Bed, Credentials, RuleDump, Timing};
@@ -26,7 +25,7 @@ use crate::evidence::Folder;
 use crate::install;
 use crate::later::{Issue, comes_with};
 use crate::pods::{PodRef, Pods, has_condition, is_going};
-use crate::settings::{Backend, Settings};
+use crate::settings::Settings;
 use crate::suite::Suite;
 use crate::timeline::Timeline;
 use crate::vocabulary::parameters::{Certificate, Component, State, Verdict};
@@ -221,15 +220,6 @@ fn intention(verdict: Verdict) -> Intention {
     }
 }
 
-fn save(netns: &NetNs, program: &str) -> Result<String> {
-    let output = netns.run(|| Command::new(program).args(["-t", "nat"]).output())?;
-    let output = output.with_context(|| format!("run {program} (is the package iptables installed?)"))?;
-    if !output.status.success() {
-        bail!("read rules: {program}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 #[async_trait]
 impl Bed for SimBed {
     fn cluster(&self) -> &Cluster {
@@ -282,20 +272,11 @@ impl Bed for SimBed {
 
     async fn rules(&self, pod: &PodRef) -> Result<Option<RuleDump>> {
         let Ok(netns) = self.netns(pod) else { return Ok(None) };
-        let (backend, v6) = (self.backend, self.families != Families::V4);
-        let dump = tokio::task::spawn_blocking(move || {
-            let mut dump = RuleDump { v4: save(&netns, "iptables-nft-save")?, v6: String::new() };
-            if backend == Backend::IptablesLegacy {
-                dump.v4 = save(&netns, "iptables-legacy-save")?;
-            }
-            if v6 {
-                let program =
-                    if backend == Backend::IptablesLegacy { "ip6tables-legacy-save" } else { "ip6tables-nft-save" };
-                dump.v6 = save(&netns, program)?;
-            }
-            anyhow::Ok(dump)
+        let read = tokio::task::spawn_blocking(move || {
+            let held = netns.run(redirect::kernel::held)?.context("read rules")?;
+            anyhow::Ok(held.iter().map(ToString::to_string).collect())
         });
-        dump.await.context("start a thread")?.map(Some)
+        read.await.context("start a thread")?.map(Some)
     }
 
     async fn admin(&self, pod: &PodRef, path: &str) -> Result<String> {

@@ -1,34 +1,40 @@
 //! The iptables programs: which ones to use, running them, and understanding their complaints.
 
 use std::env;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
 use super::error::ApplyError;
 use crate::rules::{ChainSet, Family};
 
 /// A variant of iptables. Both put the same rules into different parts of the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Backend {
-    /// The first that is installed and that the kernel supports: the system's own choice, nft, legacy.
-    Auto,
-    /// `iptables-legacy-restore`: the kernel's x_tables.
-    IptablesLegacy,
-    /// `iptables-nft-restore`: the kernel's nf_tables.
-    IptablesNft,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// `iptables-nft`: nf_tables.
+    Nft,
+    /// `iptables-legacy`: x_tables.
+    Legacy,
 }
 
-impl Backend {
-    /// Infixes of the program names, in the order they are tried.
-    fn variants(self) -> &'static [&'static str] {
+impl Variant {
+    /// Infix of the program names.
+    fn infix(self) -> &'static str {
         match self {
-            Self::Auto => &["", "-nft", "-legacy"],
-            Self::IptablesLegacy => &["-legacy"],
-            Self::IptablesNft => &["-nft"],
+            Self::Nft => "-nft",
+            Self::Legacy => "-legacy",
         }
+    }
+
+    /// Whether a program that has only the plain name is of this variant, by what it says of itself.
+    fn says(self, version: &str) -> bool {
+        version.contains("iptables") && version.contains("(nf_tables)") == (self == Self::Nft)
     }
 }
 
@@ -45,106 +51,127 @@ const OWN_LOCK_FILE: &str = "/proc/self/stat";
 /// The programs of one variant, with what they found.
 #[derive(Debug)]
 pub(super) struct Programs {
-    variant: &'static str,
     restore: Vec<(Family, PathBuf)>,
+    save: Vec<(Family, PathBuf)>,
     /// Our rules as they are now.
     pub(super) present: Vec<(Family, ChainSet)>,
+    /// Whether there is any rule at all, ours or not.
+    any: bool,
 }
 
 impl Programs {
-    /// Takes the first variant that is installed and can read table `nat` of every family.
-    pub(super) fn choose(backend: Backend, families: &[Family]) -> Result<Self, ApplyError> {
+    /// Finds the programs and reads what there is, but for families of which it is known that there is nothing.
+    pub(super) fn find(
+        variant: Variant,
+        families: &[Family],
+        is_empty: impl Fn(Family) -> bool,
+    ) -> Result<Self, ApplyError> {
         let path = env::var("PATH").ok().filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.to_owned());
-        require_net_admin(families)?;
+        let mut found = Self { restore: Vec::new(), save: Vec::new(), present: Vec::new(), any: false };
         let mut missing = Vec::new();
-        let mut unsupported: Option<ApplyError> = None;
-        for variant in backend.variants().iter().copied() {
-            match Self::of_variant(variant, families, &path) {
-                Err(ApplyError::MissingProgram { programs, .. }) => missing.extend(programs),
-                Err(ApplyError::KernelLacksTables { family, stderr }) => {
-                    unsupported = Some(match unsupported {
-                        Some(ApplyError::KernelLacksTables { family, stderr: before }) if !before.contains(&stderr) => {
-                            ApplyError::KernelLacksTables { family, stderr: format!("{}\n{stderr}", before.trim()) }
-                        }
-                        Some(earlier) => earlier,
-                        None => ApplyError::KernelLacksTables { family, stderr },
-                    });
-                }
-                other => return other,
-            }
-        }
-        Err(unsupported.unwrap_or(ApplyError::MissingProgram { programs: missing, path }))
-    }
-
-    fn of_variant(variant: &'static str, families: &[Family], path: &str) -> Result<Self, ApplyError> {
-        let mut found = Self { variant, restore: Vec::new(), present: Vec::new() };
-        let mut missing = Vec::new();
-        let mut save = Vec::new();
         for family in families {
-            for (purpose, list) in [("restore", &mut found.restore), ("save", &mut save)] {
-                let name = program_name(*family, variant, purpose);
-                match find(&name, path) {
-                    Some(program) => list.push((*family, program)),
-                    None => missing.push(name),
+            for (purpose, list) in [("restore", &mut found.restore), ("save", &mut found.save)] {
+                match find(*family, variant, purpose, &path) {
+                    Ok(program) => list.push((*family, program)),
+                    Err(names) => missing.extend(names),
                 }
             }
         }
         if !missing.is_empty() {
-            return Err(ApplyError::MissingProgram { programs: missing, path: path.to_owned() });
+            return Err(ApplyError::MissingProgram { programs: missing, path });
         }
-        for (family, program) in save {
-            let output = run(&program, &["-t", "nat"], "")?;
-            if !output.success {
-                return Err(cannot_read(family, output.stderr));
-            }
-            if output.stdout.contains(INCOMPATIBLE) {
-                let program = program_name(family, variant, "save");
-                return Err(ApplyError::ForeignTable { family, program });
-            }
-            found.present.push((family, ChainSet::parse(&output.stdout)));
+        for family in families {
+            let present = if is_empty(*family) { ChainSet::default() } else { found.read(*family)? };
+            found.present.push((*family, present));
         }
         Ok(found)
     }
 
-    /// Name of the program that changes rules, for logs.
-    pub(super) fn name(&self, family: Family) -> String {
-        program_name(family, self.variant, "restore")
+    /// Whether there are rules, anybody's.
+    pub(super) fn has_rules(&self) -> bool {
+        self.any
+    }
+
+    fn read(&mut self, family: Family) -> Result<ChainSet, ApplyError> {
+        let (set, any) = read(family, program(&self.save, family))?;
+        self.any |= any;
+        Ok(set)
+    }
+
+    /// Brings a family to `wanted`, whatever it holds now.
+    pub(super) fn bring_back(&self, family: Family, wanted: &ChainSet) -> Result<(), ApplyError> {
+        let (present, _) = read(family, program(&self.save, family))?;
+        match wanted.script_from(&present) {
+            script if script.is_empty() => Ok(()),
+            script => self.restore(family, &script),
+        }
     }
 
     /// Runs one transaction.
     pub(super) fn restore(&self, family: Family, script: &str) -> Result<(), ApplyError> {
-        let name = self.name(family);
-        let Some((_, program)) = self.restore.iter().find(|(own, _)| *own == family) else {
-            return Err(ApplyError::MissingProgram { programs: vec![name], path: String::new() });
-        };
+        let program = program(&self.restore, family);
         // -w is for the lock file, which nobody else has; older versions still ask for it
         let output = run(program, &["-w", "5", "--noflush"], script)?;
         if output.success {
             return Ok(());
         }
         if is_permission(&output.stderr) {
-            return Err(ApplyError::MissingCapability { family, stderr: output.stderr });
+            return Err(ApplyError::MissingCapability { stderr: output.stderr });
+        }
+        if is_missing_table(&output.stderr) {
+            return Err(ApplyError::KernelLacksTables { family, stderr: output.stderr });
+        }
+        if belongs_to_another_user_namespace() {
+            return Err(ApplyError::ForeignUserNamespace { family, program: shown(program), stderr: output.stderr });
         }
         let line = refused_line(&output.stderr);
         // a kernel that refuses the transaction as a whole is reported at the line of the COMMIT
         let rule = line.and_then(|line| script.lines().nth(line - 1)).map(str::to_owned);
-        Err(ApplyError::Refused { family, program: name, line, rule, stderr: output.stderr })
+        Err(ApplyError::Refused { family, program: shown(program), line, rule, stderr: output.stderr })
     }
+}
+
+/// The program of a family; every family that was asked for has one.
+fn program(programs: &[(Family, PathBuf)], family: Family) -> &Path {
+    programs.iter().find(|(own, _)| *own == family).map_or(Path::new("iptables"), |(_, program)| program)
+}
+
+/// Our rules of a family, and whether there are any at all. All tables that exist are read, and none is made by reading.
+fn read(family: Family, program: &Path) -> Result<(ChainSet, bool), ApplyError> {
+    let output = run(program, &[], "")?;
+    if !output.success {
+        return Err(cannot_read(family, output.stderr));
+    }
+    if output.stdout.lines().any(|line| line.contains(INCOMPATIBLE) && line.contains("`nat'")) {
+        return Err(ApplyError::ForeignTable { family, program: shown(program) });
+    }
+    let any = output.stdout.lines().any(|line| line.contains("-A "));
+    Ok((ChainSet::parse(&output.stdout), any))
+}
+
+fn shown(program: &Path) -> String {
+    program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// What the nft variant prints, as a comment and with success, in place of a table it cannot read.
 const INCOMPATIBLE: &str = "is incompatible, use 'nft' tool";
 
-fn program_name(family: Family, variant: &str, purpose: &str) -> String {
+/// The program for a family and purpose; the names that were looked for when there is none.
+fn find(family: Family, variant: Variant, purpose: &str, path: &str) -> Result<PathBuf, [String; 1]> {
     let base = match family {
         Family::V4 => "iptables",
         Family::V6 => "ip6tables",
     };
-    format!("{base}{variant}-{purpose}")
+    let name = format!("{base}{}-{purpose}", variant.infix());
+    let plain = || {
+        let program = on_path(&format!("{base}-{purpose}"), path)?;
+        let version = run(&program, &["--version"], "").ok()?;
+        variant.says(&version.stdout).then_some(program)
+    };
+    on_path(&name, path).or_else(plain).ok_or([name])
 }
 
-fn find(name: &str, path: &str) -> Option<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
+fn on_path(name: &str, path: &str) -> Option<PathBuf> {
     let executable = |file: &Path| file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     env::split_paths(path).map(|directory| directory.join(name)).find(|file| executable(file))
 }
@@ -153,29 +180,44 @@ fn find(name: &str, path: &str) -> Option<PathBuf> {
 const CAP_NET_ADMIN: u32 = 12;
 
 /// Asked first, because the programs' own words for it are the same as for a missing kernel module.
-fn require_net_admin(families: &[Family]) -> Result<(), ApplyError> {
+pub(super) fn require_net_admin() -> Result<(), ApplyError> {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    match (effective, families.first()) {
-        (Some(set), Some(family)) if set & (1 << CAP_NET_ADMIN) == 0 => {
-            Err(ApplyError::MissingCapability { family: *family, stderr: String::new() })
-        }
+    match effective {
+        Some(set) if set & (1 << CAP_NET_ADMIN) == 0 => Err(ApplyError::MissingCapability { stderr: String::new() }),
         _ => Ok(()),
     }
+}
+
+/// Whether the root user of the namespace's owner is not ours. The kernel gives the settings of a network namespace to him; asking it
+/// for the owner itself takes an `ioctl`.
+fn belongs_to_another_user_namespace() -> bool {
+    std::fs::metadata("/proc/sys/net/ipv4/ip_forward").is_ok_and(|setting| setting.uid() != 0)
 }
 
 fn is_permission(stderr: &str) -> bool {
     ["Permission denied", "Operation not permitted", "you must be root"].iter().any(|words| stderr.contains(words))
 }
 
-/// Table `nat` exists, empty or not, on every kernel that has it, so that reading it fails only for want of the right or
-/// of the table.
+/// How both variants say that the kernel does not have what they need.
+fn is_missing_table(stderr: &str) -> bool {
+    const WORDS: [&str; 5] = [
+        "Protocol not supported",
+        "do you need to insmod",
+        "Table does not exist",
+        "Address family not supported",
+        "unable to initialize table",
+    ];
+    WORDS.iter().any(|words| stderr.contains(words))
+}
+
+/// Reading fails only for want of the right or of the tables.
 fn cannot_read(family: Family, stderr: String) -> ApplyError {
     if is_permission(&stderr) {
-        return ApplyError::MissingCapability { family, stderr };
+        return ApplyError::MissingCapability { stderr };
     }
     ApplyError::KernelLacksTables { family, stderr }
 }
@@ -196,16 +238,17 @@ struct Output {
 fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Output, ApplyError> {
     let name = program.display().to_string();
     let fail = |source| ApplyError::Run { program: name.clone(), source };
+    let input = in_memory(input).map_err(fail)?;
     let mut child = Command::new(program)
         .args(arguments)
         .env("XTABLES_LOCKFILE", OWN_LOCK_FILE)
         .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(fail)?;
-    let finished = exchange(&mut child, input);
+    let finished = listen(&mut child);
     if matches!(finished, Err(mpsc::RecvTimeoutError::Timeout)) {
         // it is waited for either way, so that no zombie stays
         let _ = child.kill();
@@ -217,15 +260,19 @@ fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Output, ApplyE
     }
 }
 
-/// Feeds the child and collects what it says, until it has closed both of its outputs.
-fn exchange(child: &mut Child, input: &str) -> Result<(String, String), mpsc::RecvTimeoutError> {
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let input = input.to_owned();
+/// A file to read from. Unlike a pipe it is all there when the program starts: were this process killed while it writes to a
+/// pipe, the program would act on a part.
+fn in_memory(text: &str) -> io::Result<Stdio> {
+    let mut file = File::from(memfd_create(c"rules", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Collects what the child says, until it has closed both of its outputs.
+fn listen(child: &mut Child) -> Result<(String, String), mpsc::RecvTimeoutError> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (told, answers) = mpsc::channel();
-    std::thread::spawn(move || {
-        // a child that does not read to the end says why on stderr
-        let _ = stdin.map(|mut pipe| pipe.write_all(input.as_bytes()));
-    });
     std::thread::spawn({
         let told = told.clone();
         move || told.send((0, read_all(stdout)))
@@ -277,7 +324,7 @@ mod tests {
     fn a_missing_right_is_told_from_a_missing_table(#[case] stderr: &str, #[case] right: bool) {
         let error = cannot_read(Family::V4, stderr.to_owned());
         assert_eq!(matches!(error, ApplyError::MissingCapability { .. }), right, "{error}");
-        assert!(error.to_string().contains(if right { "NET_ADMIN" } else { "ip_tables" }));
+        assert_eq!(error.is_unsupported(), !right);
     }
 
     #[test]
