@@ -4,6 +4,7 @@ use crate::intent::Intent;
 use crate::settings::ServerTls;
 use crate::{Settings, env, resources, volumes};
 use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, SeccompProfile, SecurityContext};
+use redirect::Backend;
 use redirect::contract::{INIT_CONTAINER, INIT_UID, REDIRECT_TRAFFIC_CONFIG_ENV};
 
 /// The init container for one Pod.
@@ -23,11 +24,16 @@ pub(crate) fn build(intent: &Intent, settings: &Settings) -> Container {
 
 /// Every line ends in a backslash, the last one too: the script is one command.
 fn script(settings: &Settings) -> String {
-    let Settings { log_level, log_json, .. } = settings;
+    let Settings { log_level, log_json, rule_backend, .. } = settings;
+    // upstream's connect-init does not know the flag, so that it is only there where somebody chose
+    let backend = match rule_backend {
+        Backend::Auto => String::new(),
+        chosen => format!("  -rule-backend={chosen} \\\n"),
+    };
     format!(
         "consul-k8s-control-plane connect-init -pod-name=${{POD_NAME}} -pod-namespace=${{POD_NAMESPACE}} \\\n  \
          -log-level={log_level} \\\n  \
-         -log-json={log_json} \\\n"
+         -log-json={log_json} \\\n{backend}"
     )
 }
 

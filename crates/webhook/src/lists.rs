@@ -2,7 +2,7 @@
 
 use crate::Mistake;
 use crate::reader::Reader;
-use redirect::parse;
+use redirect::{Safeguard, parse};
 use std::fmt::Display;
 
 /// Ports of an annotation, in order, without duplicates.
@@ -15,9 +15,18 @@ pub(crate) fn cidrs(reader: &mut Reader<'_>, key: &'static str) -> Vec<String> {
     list(reader, key, parse::cidrs)
 }
 
-/// User ids of an annotation, in order, without duplicates.
-pub(crate) fn uids(reader: &mut Reader<'_>, key: &'static str) -> Vec<String> {
-    list(reader, key, parse::uids)
+/// User or group ids of an annotation, in order, without duplicates.
+pub(crate) fn ids(reader: &mut Reader<'_>, key: &'static str) -> Vec<String> {
+    list(reader, key, parse::ids)
+}
+
+/// Names of safeguards, in order, without duplicates; nothing where the annotation says `none`, `defaults` where it is absent.
+pub(crate) fn safeguards(reader: &mut Reader<'_>, key: &'static str, defaults: &[Safeguard]) -> Vec<String> {
+    match reader.text(key).map(str::trim) {
+        None => defaults.iter().map(Safeguard::to_string).collect(),
+        Some("none") => Vec::new(),
+        Some(_) => list(reader, key, Safeguard::list),
+    }
 }
 
 fn list<T: Display, M: Display>(

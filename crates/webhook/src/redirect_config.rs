@@ -5,6 +5,7 @@ use crate::reader::Reader;
 use crate::{Settings, lists, probes};
 use k8s_openapi::api::core::v1::PodSpec;
 use redirect::{Config, contract};
+use std::collections::HashSet;
 
 /// The switches that the configuration depends on.
 pub(crate) struct Switches<'a> {
@@ -35,7 +36,9 @@ pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Setting
     let mut uids = vec![contract::INIT_UID.to_string()];
     let outbound = lists::ports(reader, contract::EXCLUDE_OUTBOUND_PORTS);
     let cidrs = lists::cidrs(reader, contract::EXCLUDE_OUTBOUND_CIDRS);
-    uids.extend(lists::uids(reader, contract::EXCLUDE_UIDS));
+    uids.extend(lists::ids(reader, contract::EXCLUDE_UIDS));
+    let gids = lists::ids(reader, contract::EXCLUDE_GIDS);
+    let safeguards = lists::safeguards(reader, contract::SAFEGUARDS, &settings.safeguards);
     Config {
         consul_dns_ip: if dns { settings.loopback().to_owned() } else { String::new() },
         consul_dns_port: if dns { contract::CONSUL_DNS_PORT.into() } else { 0 },
@@ -46,17 +49,14 @@ pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Setting
         exclude_outbound_ports: outbound,
         exclude_outbound_cidrs: cidrs,
         exclude_uids: unique(uids),
+        exclude_gids: gids,
+        safeguards,
         net_ns: String::new(),
     }
 }
 
 /// Without repetitions, the first of each kept in place.
 fn unique(values: Vec<String>) -> Vec<String> {
-    let mut kept: Vec<String> = Vec::with_capacity(values.len());
-    for value in values {
-        if !kept.contains(&value) {
-            kept.push(value);
-        }
-    }
-    kept
+    let mut seen = HashSet::new();
+    values.into_iter().filter(|value| seen.insert(value.clone())).collect()
 }

@@ -1,7 +1,7 @@
 //! What the operator decided for the whole cluster; flags and environment fill it, see [`crate::flags`].
 
 use crate::resolv::ResolvConf;
-use redirect::contract;
+use redirect::{Backend, Safeguard, contract};
 use std::collections::BTreeSet;
 
 /// The webhook's settings. [`Default`] is what the Helm chart of consul-k8s installs, with image names of this project.
@@ -17,6 +17,10 @@ pub struct Settings {
     pub default_transparent_proxy: bool,
     /// Send HTTP probes through the sidecar where the Pod does not say otherwise.
     pub default_overwrite_probes: bool,
+    /// What closes what Consul's rules leave open, where the Pod does not say.
+    pub safeguards: Vec<Safeguard>,
+    /// How the init container installs rules.
+    pub rule_backend: Backend,
     /// A CNI plugin puts the rules in place; the init container does not.
     pub cni: bool,
     /// Consul DNS where neither Pod nor Namespace says otherwise.
@@ -146,6 +150,8 @@ impl Default for Settings {
             deny_namespaces: BTreeSet::new(),
             default_transparent_proxy: true,
             default_overwrite_probes: true,
+            safeguards: Vec::new(),
+            rule_backend: Backend::Auto,
             cni: false,
             consul_dns: false,
             dual_stack: false,

@@ -2,6 +2,7 @@
 
 use super::Kind::{self, Switch, UnsupportedSwitch, UnsupportedValue, Unused, Value};
 use super::{Flag, assign};
+use redirect::Safeguard;
 
 /// Flags that must be given.
 pub(super) const REQUIRED: [&str; 4] =
@@ -83,6 +84,27 @@ pub(super) static FLAGS: &[Flag] = &[
         "transparent-proxy-default-overwrite-probes",
         "send HTTP probes through the sidecar, true",
         Switch(|o| &mut o.settings.default_overwrite_probes),
+    ),
+    flag(
+        PROXY,
+        "transparent-proxy-default-safeguards",
+        "what closes what Consul leaves open, comma separated, none",
+        Value(|o, v| {
+            let mistakes = |mistakes: Vec<redirect::Mistake>| {
+                mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            };
+            o.settings.safeguards = if v == "none" { Vec::new() } else { Safeguard::list(v).map_err(mistakes)? };
+            Ok(())
+        }),
+    ),
+    flag(
+        PROXY,
+        "rule-backend",
+        "how the init container installs rules: auto, nftables, iptables-nft or iptables-legacy; auto",
+        Value(|o, v| {
+            o.settings.rule_backend = v.parse()?;
+            Ok(())
+        }),
     ),
     flag(PROXY, "enable-cni", "a CNI plugin redirects, not the init container, false", Switch(|o| &mut o.settings.cni)),
     flag(
