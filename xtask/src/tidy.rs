@@ -15,7 +15,7 @@ const MEDIAN: usize = 150;
 const ARROWS: &[(&str, &[&str])] = &[
     ("bdd", &["capture", "mesh", "netns", "redirect", "sim", "workload"]),
     ("capture", &["netns"]),
-    ("init", &["redirect"]),
+    ("init", &["netns", "redirect"]),
     ("mesh", &["redirect"]),
     ("netns", &[]),
     ("redirect", &["netns"]),

@@ -1,11 +1,21 @@
 //! Consul's catalogue over HTTP: the services of a node, waiting for news where the server can.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+use crate::tls::Tls;
 
 /// Where the Consul servers are and how to talk to them.
 #[derive(Debug, Clone)]
@@ -18,15 +28,19 @@ pub struct Servers {
     pub timeout: Duration,
     /// ACL token, if any.
     pub token: Option<String>,
-    /// Query parameters that choose datacenter, partition and namespace.
+    /// User and password of HTTP's basic authentication, as `user:password`, if any.
+    pub credentials: Option<String>,
+    /// Query parameters that choose datacenter, partition and namespace, and more of the kind.
     pub scope: Vec<(&'static str, String)>,
+    /// TLS, or else plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 /// Why the catalogue gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// A server's name has no address.
-    #[error("resolve {host:?}, of CONSUL_ADDRESSES")]
+    #[error("resolve {host:?}, the name of a Consul server")]
     Resolve {
         /// The name.
         host: String,
@@ -34,7 +48,7 @@ pub enum CatalogError {
         source: std::io::Error,
     },
     /// No connection, or no answer on it.
-    #[error("ask Consul server {server} (are the servers up, and is port {} reachable from this Pod?)", server.port())]
+    #[error("ask Consul server {server} (are the servers up, and is port {} reachable from here?)", server.port())]
     Request {
         /// Which server.
         server: SocketAddr,
@@ -72,6 +86,8 @@ pub struct Service {
     pub service: String,
     /// `connect-proxy` for a sidecar, empty for an application.
     pub kind: String,
+    /// Port it listens on.
+    pub port: i64,
     /// The proxy's part, of sidecars.
     pub proxy: Option<Proxy>,
 }
@@ -84,6 +100,24 @@ pub struct Proxy {
     pub config: Option<Map<String, Value>>,
     /// Settings of transparent proxy.
     pub transparent_proxy: Option<TransparentProxy>,
+    /// What is reachable without the mesh.
+    pub expose: Option<Expose>,
+}
+
+/// Paths that the proxy serves to anyone.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Expose {
+    /// Each with a listener of its own.
+    pub paths: Option<Vec<ExposedPath>>,
+}
+
+/// A path that the proxy serves to anyone.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ExposedPath {
+    /// Where; 0 when not set.
+    pub listener_port: i64,
 }
 
 /// Settings of transparent proxy in a registration.
@@ -113,7 +147,8 @@ struct Answer {
 #[derive(Debug)]
 pub struct Catalog<'a> {
     servers: &'a Servers,
-    agent: ureq::Agent,
+    /// One for each server, because connections are kept by the name in the address, which servers may share.
+    agents: Mutex<HashMap<SocketAddr, ureq::Agent>>,
     turn: AtomicUsize,
 }
 
@@ -121,14 +156,24 @@ impl<'a> Catalog<'a> {
     /// A client; connects when asked.
     #[must_use]
     pub fn new(servers: &'a Servers) -> Self {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            // the servers are in the cluster; a proxy variable meant for the outside would be in the way
-            .proxy(None)
-            .user_agent("connect-init")
-            .timeout_connect(Some(servers.timeout))
-            .build();
-        Self { servers, agent: config.new_agent(), turn: AtomicUsize::new(0) }
+        Self { servers, agents: Mutex::default(), turn: AtomicUsize::new(0) }
+    }
+
+    fn agent(&self, server: SocketAddr) -> ureq::Agent {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let agent = agents.entry(server).or_insert_with(|| {
+            let mut config = ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                // the servers are in the cluster; a proxy variable meant for the outside would be in the way
+                .proxy(None)
+                .user_agent("pellucid")
+                .timeout_connect(Some(self.servers.timeout));
+            if let Some(tls) = &self.servers.tls {
+                config = config.tls_config(tls.config.clone());
+            }
+            ureq::Agent::with_parts(config.build(), DefaultConnector::new(), Fixed(server))
+        });
+        agent.clone()
     }
 
     /// The services of `node` that pass `filter`. With an `after` index the server holds the answer back until something
@@ -143,8 +188,8 @@ impl<'a> Catalog<'a> {
         after: Option<u64>,
         wait: Duration,
     ) -> Result<Snapshot, CatalogError> {
-        let server = self.server()?;
-        let answer = self.request(server, node, filter, after, wait);
+        let (server, host) = self.server()?;
+        let answer = self.request(server, &host, node, filter, after, wait);
         if answer.is_err() {
             self.turn.fetch_add(1, Ordering::Relaxed);
         }
@@ -154,14 +199,19 @@ impl<'a> Catalog<'a> {
     fn request(
         &self,
         server: SocketAddr,
+        host: &str,
         node: &str,
         filter: &str,
         after: Option<u64>,
         wait: Duration,
     ) -> Result<Snapshot, CatalogError> {
+        let base = match &self.servers.tls {
+            None => format!("http://{server}"),
+            Some(tls) => format!("https://{}:{}", tls.server_name.as_deref().unwrap_or(host), server.port()),
+        };
         let mut request = self
-            .agent
-            .get(format!("http://{server}/v1/catalog/node-services/{node}"))
+            .agent(server)
+            .get(format!("{base}/v1/catalog/node-services/{node}"))
             .query("filter", filter)
             .query("merge-central-config", "");
         for (parameter, value) in &self.servers.scope {
@@ -175,6 +225,9 @@ impl<'a> Catalog<'a> {
         }
         if let Some(token) = &self.servers.token {
             request = request.header("X-Consul-Token", token);
+        }
+        if let Some(credentials) = &self.servers.credentials {
+            request = request.header("Authorization", format!("Basic {}", BASE64_STANDARD.encode(credentials)));
         }
         let failed = |error| CatalogError::Request { server, source: Box::new(error) };
         let mut response = request.config().timeout_global(Some(patience)).build().call().map_err(failed)?;
@@ -191,20 +244,20 @@ impl<'a> Catalog<'a> {
         Ok(Snapshot { services: answer.and_then(|answer| answer.services).unwrap_or_default(), index })
     }
 
-    /// The server whose turn it is. Names are looked up every time, since servers come and go.
-    fn server(&self) -> Result<SocketAddr, CatalogError> {
+    /// The server whose turn it is, and the name it was found by. Names are looked up every time, since servers come and go.
+    fn server(&self) -> Result<(SocketAddr, String), CatalogError> {
         let Servers { hosts, http_port, .. } = self.servers;
         let mut addresses = Vec::new();
         let mut failure = None;
         for host in hosts {
             match resolve(host, *http_port) {
-                Ok(found) => addresses.extend(found),
+                Ok(found) => addresses.extend(found.into_iter().map(|address| (address, host.clone()))),
                 Err(source) => failure = Some(CatalogError::Resolve { host: host.clone(), source }),
             }
         }
         let turn = self.turn.load(Ordering::Relaxed);
         match (addresses.get(turn % addresses.len().max(1)), failure) {
-            (Some(server), _) => Ok(*server),
+            (Some(server), _) => Ok(server.clone()),
             (None, Some(failure)) => {
                 self.turn.fetch_add(1, Ordering::Relaxed);
                 Err(failure)
@@ -218,6 +271,18 @@ fn resolve(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
     match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
         Err(_) => (host, port).to_socket_addrs().map(Iterator::collect),
+    }
+}
+
+/// Leads every name to one address: which server is asked is decided before.
+#[derive(Debug)]
+struct Fixed(SocketAddr);
+
+impl Resolver for Fixed {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let mut addresses = self.empty();
+        addresses.push(self.0);
+        Ok(addresses)
     }
 }
 

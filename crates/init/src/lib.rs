@@ -5,8 +5,11 @@
 //! Settings come from Go-style flags ([`flags`]) and environment variables ([`Settings`]), as consul-k8s has them. What
 //! cannot work (a wrong setting, no iptables, no capability) is found before the wait, not after it.
 //!
-//! What is absent: connections to the Consul servers over TLS, logging in to ACLs, gateways, and proof of redirection
-//! where a CNI plugin redirects. The first three are refused with a message.
+//! What is absent: logging in to ACLs, gateways, and proof of redirection where a CNI plugin redirects. The first two are
+//! refused with a message.
+//!
+//! A second program, `redirect-traffic`, does the redirection alone, checks it, undoes it and explains it: see
+//! [`redirect_traffic`].
 
 use std::io::Write as _;
 
@@ -20,10 +23,14 @@ pub mod flags;
 mod log;
 pub mod overrides;
 mod proxy_id;
+mod reader;
+pub mod redirect_traffic;
 pub mod registration;
 pub mod settings;
+pub mod tls;
 
 use catalog::Catalog;
+pub use reader::{Asked, SettingsErrors};
 pub use settings::Settings;
 
 /// Runs the program with its arguments (without its own name) and a look-up of environment variables.
@@ -32,8 +39,8 @@ pub use settings::Settings;
 /// A phrase that follows "failed to …" and says what to check next.
 pub fn main(arguments: Vec<String>, environment: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
     match Settings::read(arguments, environment).context("read the settings")? {
-        settings::Asked::Help(text) => std::io::stdout().write_all(text.as_bytes()).context("print the flags"),
-        settings::Asked::Run(settings) => {
+        Asked::Help(text) => std::io::stdout().write_all(text.as_bytes()).context("print the flags"),
+        Asked::Run(settings) => {
             log::start(&settings.log);
             run(&settings)
         }

@@ -35,13 +35,26 @@ pub fn apply(mut config: Config, service: &Service) -> Result<Config, OverrideEr
             port => config.proxy_inbound_port = port,
         }
     }
-    if let Some(value) = settings.get("envoy_stats_bind_addr").filter(|value| !is_unset(value)) {
-        let port = value.as_str().and_then(port_of);
-        let port =
-            port.ok_or_else(|| fail("envoy_stats_bind_addr", value, "must be an address and port, as 0.0.0.0:9102"))?;
-        config.exclude_inbound_ports.push(port.to_string());
-    }
+    config.exclude_inbound_ports.extend(bound_port(service, "envoy_stats_bind_addr")?);
     Ok(config)
+}
+
+/// The port of the `host:port` under `key` in the proxy's settings, if it is set.
+///
+/// # Errors
+/// [`OverrideError`] for anything else.
+pub(crate) fn bound_port(service: &Service, key: &'static str) -> Result<Option<String>, OverrideError> {
+    let settings = service.proxy.as_ref().and_then(|proxy| proxy.config.as_ref());
+    let Some(value) = settings.and_then(|settings| settings.get(key)).filter(|value| !is_unset(value)) else {
+        return Ok(None);
+    };
+    let port = value.as_str().and_then(port_of).ok_or_else(|| OverrideError {
+        key,
+        value: value.to_string(),
+        proxy: service.id.clone(),
+        want: "must be an address and port, as 0.0.0.0:9102",
+    })?;
+    Ok(Some(port.to_string()))
 }
 
 /// Whether a value says nothing, as Go reads it.

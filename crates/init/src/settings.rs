@@ -1,14 +1,15 @@
 //! What the program is told: flags and environment variables, read and checked, all mistakes at once.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use redirect::{Backend, Config, contract};
 
 use crate::catalog::Servers;
-use crate::flags::{self, Flag, Given};
+use crate::flags::{Flag, Program, flag, switch};
+use crate::reader::{Asked, Reader, SettingsErrors};
 use crate::registration::Pod;
+use crate::tls::{Tls, Wanted};
 use crate::{duration, log};
 
 pub use crate::log::Log;
@@ -35,35 +36,8 @@ pub struct Settings {
     pub log: Log,
 }
 
-/// What the arguments ask for.
-#[derive(Debug)]
-pub enum Asked {
-    /// To print this text.
-    Help(String),
-    /// To run.
-    Run(Box<Settings>),
-}
-
-/// Every mistake in the settings; never empty.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub struct SettingsErrors(Vec<String>);
-
-impl fmt::Display for SettingsErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
-    }
-}
-
-const fn flag(name: &'static str, variable: &'static str, about: &'static str) -> Flag {
-    Flag { name, variable: if variable.is_empty() { None } else { Some(variable) }, boolean: false, about }
-}
-
-const fn switch(name: &'static str, variable: &'static str, about: &'static str) -> Flag {
-    Flag { boolean: true, ..flag(name, variable, about) }
-}
-
-/// All flags. Those of ACLs, TLS and gateways exist so that they can be refused by what they are for.
-const FLAGS: [Flag; 26] = [
+/// All flags. Those of ACL logins and gateways exist so that they can be refused by what they are for.
+const FLAGS: &[Flag] = &[
     flag("pod-name", "POD_NAME", "Name of the Pod."),
     flag("pod-namespace", "POD_NAMESPACE", "Kubernetes namespace of the Pod."),
     flag("consul-node-name", "CONSUL_NODE_NAME", "Consul node the Pod is registered on."),
@@ -74,7 +48,7 @@ const FLAGS: [Flag; 26] = [
     flag("gateway-kind", "", "Kind of gateway; not supported."),
     flag("redirect-traffic-config", contract::REDIRECT_TRAFFIC_CONFIG_ENV, "What to redirect, as JSON."),
     flag("rule-backend", "", "auto, nftables, iptables-nft or iptables-legacy (auto)."),
-    switch("dual-stack", "CONSUL_DUAL_STACK", "Redirect IPv6 too."),
+    switch("dual-stack", contract::DUAL_STACK_ENV, "Redirect IPv6 too."),
     flag("log-level", "", "trace, debug, info, warn or error (info)."),
     switch("log-json", "", "Log as JSON."),
     flag("addresses", "CONSUL_ADDRESSES", "Consul servers: address or DNS name, several separated by commas."),
@@ -85,12 +59,18 @@ const FLAGS: [Flag; 26] = [
     flag("namespace", "CONSUL_NAMESPACE", "Consul namespace (Enterprise)."),
     flag("partition", "CONSUL_PARTITION", "Admin partition (Enterprise)."),
     flag("datacenter", "CONSUL_DATACENTER", "Consul datacenter."),
-    switch("use-tls", "CONSUL_USE_TLS", "TLS to the Consul servers; not supported yet."),
-    flag("ca-cert-pem", "CONSUL_CACERT_PEM", "CA of the Consul servers; used with TLS."),
-    flag("ca-cert-file", "CONSUL_CACERT_FILE", "CA of the Consul servers; used with TLS."),
-    flag("tls-server-name", "CONSUL_TLS_SERVER_NAME", "Name of the Consul servers; used with TLS."),
+    switch("use-tls", "CONSUL_USE_TLS", "TLS to the Consul servers."),
+    flag(
+        "ca-cert-pem",
+        "CONSUL_CACERT_PEM",
+        "CA of the Consul servers, as PEM, with -use-tls; without one, the system's.",
+    ),
+    flag("ca-cert-file", "CONSUL_CACERT_FILE", "The same in a file."),
+    flag("tls-server-name", "CONSUL_TLS_SERVER_NAME", "Name in the certificate of the Consul servers."),
     flag("auth-method-name", "CONSUL_LOGIN_AUTH_METHOD", "ACL login; not supported yet."),
 ];
+
+const PROGRAM: Program = Program { name: "connect-init", usage: "connect-init [flags]", flags: FLAGS };
 
 impl Settings {
     /// Reads arguments (without the program's name; a leading `connect-init` is skipped) and environment variables.
@@ -100,65 +80,15 @@ impl Settings {
     pub fn read(
         mut arguments: Vec<String>,
         environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Asked, SettingsErrors> {
+    ) -> Result<Asked<Self>, SettingsErrors> {
         if arguments.first().is_some_and(|first| first == "connect-init") {
             arguments.remove(0);
         }
-        let given = flags::parse(&arguments, &FLAGS).map_err(SettingsErrors)?;
-        if given.help {
-            return Ok(Asked::Help(flags::describe(&FLAGS)));
-        }
-        let mut reader = Reader { given, environment: &environment, mistakes: Vec::new() };
-        let settings = reader.settings();
-        if reader.mistakes.is_empty() {
-            Ok(Asked::Run(Box::new(settings)))
-        } else {
-            Err(SettingsErrors(reader.mistakes))
-        }
+        Reader::read(PROGRAM, &arguments, &environment, Reader::settings)
     }
-}
-
-struct Reader<'a> {
-    given: Given,
-    environment: &'a dyn Fn(&str) -> Option<String>,
-    mistakes: Vec<String>,
 }
 
 impl Reader<'_> {
-    /// A setting's value and the name it was given under; an empty environment variable is none.
-    fn find(&self, name: &'static str) -> Option<(String, String)> {
-        if let Some(value) = self.given.values.get(name) {
-            return Some((value.clone(), format!("-{name}")));
-        }
-        let variable = FLAGS.iter().find(|flag| flag.name == name)?.variable?;
-        let value = (self.environment)(variable).filter(|value| !value.is_empty())?;
-        Some((value, variable.to_owned()))
-    }
-
-    fn text(&self, name: &'static str) -> Option<String> {
-        self.find(name).map(|(value, _)| value).filter(|value| !value.is_empty())
-    }
-
-    fn required(&mut self, name: &'static str, hint: &str) -> String {
-        self.text(name).unwrap_or_else(|| {
-            self.mistakes.push(format!("-{name} must be set{hint}"));
-            String::new()
-        })
-    }
-
-    fn parsed<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Option<T>, want: &str) -> Option<T> {
-        let (value, source) = self.find(name)?;
-        let parsed = parse(&value);
-        if parsed.is_none() {
-            self.mistakes.push(format!("{source} = {value:?}: must be {want}"));
-        }
-        parsed
-    }
-
-    fn switch(&mut self, name: &'static str) -> bool {
-        self.parsed(name, flags::boolean, "true or false").unwrap_or(false)
-    }
-
     fn settings(&mut self) -> Settings {
         self.refuse_what_is_not_supported();
         let multiport = self.switch("multiport");
@@ -176,16 +106,11 @@ impl Reader<'_> {
             pod,
             servers: self.servers(),
             proxy_id_file: self.text("proxy-id-file").map_or_else(default_proxy_id_file, PathBuf::from),
-            redirect: self.redirect(),
+            redirect: self.redirect_config(),
             dual_stack: self.switch("dual-stack"),
             backend: self.backend(),
             log: self.log(),
         }
-    }
-
-    fn backend(&mut self) -> Backend {
-        let want = Backend::ALL.map(Backend::name).join(", ");
-        self.parsed("rule-backend", |text| text.parse().ok(), &format!("one of {want}")).unwrap_or(Backend::Auto)
     }
 
     fn servers(&mut self) -> Servers {
@@ -201,22 +126,19 @@ impl Reader<'_> {
             http_port: self.parsed("http-port", port, "a port, 1 to 65535").unwrap_or(8500),
             timeout: self.parsed("api-timeout", timeout, "a duration, as 5s").unwrap_or(Duration::from_secs(5)),
             token: self.text("token"),
-            scope: [("ns", "namespace"), ("partition", "partition"), ("dc", "datacenter")]
-                .into_iter()
-                .filter_map(|(parameter, name)| Some((parameter, self.text(name)?)))
-                .collect(),
+            credentials: None,
+            scope: self.scope(),
+            tls: self.tls(),
         }
     }
 
-    fn redirect(&mut self) -> Option<Config> {
-        let (json, source) = self.find("redirect-traffic-config").filter(|(json, _)| !json.is_empty())?;
-        match Config::from_json(&json) {
-            Ok(config) => Some(config),
-            Err(error) => {
-                self.mistakes.push(format!("{source}: {error}; the webhook writes this value, was it edited?"));
-                None
-            }
+    fn tls(&mut self) -> Option<Tls> {
+        if !self.switch("use-tls") {
+            return None;
         }
+        let authorities = self.text("ca-cert-pem").into_iter().chain(self.file("ca-cert-file")).collect();
+        let wanted = Wanted { authorities, server_name: self.text("tls-server-name"), ..Wanted::default() };
+        Tls::new(wanted).map_err(|mistake| self.mistakes.push(format!("CONSUL_CACERT_PEM: {mistake}"))).ok()
     }
 
     fn log(&mut self) -> Log {
@@ -225,12 +147,6 @@ impl Reader<'_> {
     }
 
     fn refuse_what_is_not_supported(&mut self) {
-        if self.switch("use-tls") {
-            self.mistakes.push(
-                "CONSUL_USE_TLS = true: TLS to the Consul servers is not supported yet; turn global.tls.enabled off"
-                    .to_owned(),
-            );
-        }
         for (name, what) in [
             ("auth-method-name", "logging in to ACLs is not supported yet; use CONSUL_ACL_TOKEN"),
             ("gateway-kind", "gateways are not supported"),
@@ -299,7 +215,9 @@ mod tests {
     #[case::boolean(&["-multiport=yes"], &[], &["-multiport = \"yes\": must be true or false"])]
     #[case::multiport(&["-multiport"], &[], &["-service-name must be set with -multiport"])]
     #[case::level(&["-log-level=loud"], &[], &["-log-level = \"loud\": must be trace, debug"])]
-    #[case::tls(&SCRIPT, &[("CONSUL_USE_TLS", "true")], &["CONSUL_USE_TLS = true", "not supported yet"])]
+    #[case::tls(&SCRIPT, &[("CONSUL_USE_TLS", "true"), ("CONSUL_CACERT_PEM", "MIIB")], &["CONSUL_CACERT_PEM", "no PEM block CERTIFICATE"])]
+    #[case::tls_file(&SCRIPT, &[("CONSUL_USE_TLS", "true"), ("CONSUL_CACERT_FILE", "/nowhere/ca.pem")],
+        &["CONSUL_CACERT_FILE = \"/nowhere/ca.pem\"", "No such file"])]
     #[case::login(&SCRIPT, &[("CONSUL_LOGIN_AUTH_METHOD", "k8s")], &["CONSUL_LOGIN_AUTH_METHOD = \"k8s\"", "CONSUL_ACL_TOKEN"])]
     #[case::exec(&SCRIPT, &[("CONSUL_ADDRESSES", "exec=discover")], &["exec= is not supported"])]
     #[case::redirect(&SCRIPT, &[("CONSUL_REDIRECT_TRAFFIC_CONFIG", r#"{"ProxyInboundPort":"x"}"#)],

@@ -9,6 +9,7 @@ use init::catalog::{Catalog, Servers};
 use init::registration::{Patience, Pod, RegistrationError, wait};
 use rstest::rstest;
 
+#[expect(dead_code, reason = "there is no TLS in these tests")]
 mod fake;
 
 fn pod() -> Pod {
@@ -21,7 +22,9 @@ fn servers(consul: &Consul, hosts: &[&str]) -> Servers {
         http_port: consul.address.port(),
         timeout: Duration::from_secs(2),
         token: None,
+        credentials: None,
         scope: Vec::new(),
+        tls: None,
     }
 }
 

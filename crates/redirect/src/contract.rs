@@ -85,6 +85,8 @@ pub const ENABLED: &str = "enabled";
 pub const MANAGED_BY: &str = "consul-k8s-endpoints-controller";
 /// Environment variable of the init container that carries the configuration of the rules.
 pub const REDIRECT_TRAFFIC_CONFIG_ENV: &str = "CONSUL_REDIRECT_TRAFFIC_CONFIG";
+/// Environment variable of the init container that says whether IPv6 is redirected too.
+pub const DUAL_STACK_ENV: &str = "CONSUL_DUAL_STACK";
 
 /// User and group id of the sidecar.
 pub const PROXY_UID: u32 = 5995;

@@ -5,7 +5,7 @@ use crate::settings::ServerTls;
 use crate::{Settings, env, resources, volumes};
 use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, SeccompProfile, SecurityContext};
 use redirect::Backend;
-use redirect::contract::{INIT_CONTAINER, INIT_UID, REDIRECT_TRAFFIC_CONFIG_ENV};
+use redirect::contract::{DUAL_STACK_ENV, INIT_CONTAINER, INIT_UID, REDIRECT_TRAFFIC_CONFIG_ENV};
 
 /// The init container for one Pod.
 pub(crate) fn build(intent: &Intent, settings: &Settings) -> Container {
@@ -48,7 +48,7 @@ fn variables(intent: &Intent, settings: &Settings) -> Vec<EnvVar> {
         env::value("CONSUL_HTTP_PORT", consul.http_port.to_string()),
         env::value("CONSUL_API_TIMEOUT", &consul.api_timeout),
         env::value("CONSUL_NODE_NAME", "$(NODE_NAME)-virtual"),
-        env::value("CONSUL_DUAL_STACK", settings.dual_stack.to_string()),
+        env::value(DUAL_STACK_ENV, settings.dual_stack.to_string()),
     ];
     if let Some(ServerTls { server_name, ca_pem }) = &consul.tls {
         variables.push(env::value("CONSUL_USE_TLS", "true"));

@@ -1,9 +1,11 @@
 //! A Consul catalogue that tests can change: HTTP, one thread per connection, blocking queries if wanted.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// Only a failing test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -34,6 +36,24 @@ pub(crate) struct Consul {
 impl Consul {
     /// Serves on a listener, with these services; `blocking` as Consul does, or without index and wait.
     pub(crate) fn serve(listener: TcpListener, services: &str, blocking: bool) -> Self {
+        Self::serve_with(listener, services, blocking, |client, serving| serving.answer(client))
+    }
+
+    /// [`Self::serve`] over TLS.
+    pub(crate) fn serve_tls(listener: TcpListener, services: &str, tls: &Arc<ServerConfig>) -> Self {
+        let tls = tls.clone();
+        Self::serve_with(listener, services, true, move |client, serving| {
+            let session = ServerConnection::new(tls.clone()).expect("a valid configuration");
+            serving.answer(StreamOwned::new(session, client));
+        })
+    }
+
+    fn serve_with(
+        listener: TcpListener,
+        services: &str,
+        blocking: bool,
+        answer: impl Fn(TcpStream, &Self) + Clone + Send + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("bound");
         listener.set_nonblocking(false).expect("threads may block");
         let state = State { index: 7, services: services.to_owned(), blocking, requests: Vec::new() };
@@ -41,8 +61,8 @@ impl Consul {
         let serving = consul.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let serving = serving.clone();
-                std::thread::spawn(move || serving.answer(&client));
+                let (serving, answer) = (serving.clone(), answer.clone());
+                std::thread::spawn(move || answer(client, &serving));
             }
         });
         consul
@@ -81,8 +101,9 @@ impl Consul {
         self.state.0.lock().expect("no test panics while it holds the state")
     }
 
-    fn answer(&self, mut client: &TcpStream) {
-        let mut lines = BufReader::new(client).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+    fn answer(&self, client: impl Read + Write) {
+        let mut client = BufReader::new(client);
+        let mut lines = client.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty());
         let Some(target) = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)) else { return };
         lines.for_each(drop);
         let mut state = self.lock();
@@ -97,7 +118,8 @@ impl Consul {
         drop(state);
         let head = format!("HTTP/1.1 200 OK\r\n{index}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
         // a client that is gone needs no answer
-        let _ = client.write_all(format!("{head}{body}").as_bytes());
+        let _ = client.get_mut().write_all(format!("{head}{body}").as_bytes());
+        let _ = client.get_mut().flush();
     }
 }
 

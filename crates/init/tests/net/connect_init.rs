@@ -1,104 +1,13 @@
 //! `connect-init` in a network namespace of its own: what it leaves there, and what it says when it cannot.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
 
-use fake::{Consul, REGISTERED};
-use netns::NetNs;
-use redirect::kernel::{Line, demanded, held};
-use redirect::{Backend, Config, Policy};
+use redirect::kernel::demanded;
+use redirect::{Backend, Policy};
 use rstest::rstest;
 
-#[expect(dead_code, reason = "the catalogue does not change under these tests")]
-mod fake;
-
-/// The servers are elsewhere, so that rules apply to the way to them.
-const SERVERS: &str = "172.18.255.2";
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-fn config() -> Config {
-    Config {
-        proxy_user_id: "5995".into(),
-        proxy_inbound_port: 20000,
-        proxy_outbound_port: 15001,
-        exclude_inbound_ports: vec!["20400".into()],
-        exclude_outbound_cidrs: vec!["3.3.3.0/24".into()],
-        ..Config::default()
-    }
-}
-
-/// A Pod's namespace with a catalogue in it, and a volume.
-struct Pod {
-    namespace: NetNs,
-    volume: tempfile::TempDir,
-}
-
-impl Pod {
-    fn new() -> Self {
-        let namespace = NetNs::create().expect("a namespace");
-        for words in [&["link", "set", "lo", "up"][..], &["address", "add", SERVERS, "dev", "lo"]] {
-            let done = namespace.run(|| Command::new("ip").args(words).status());
-            assert!(done.expect("enter").expect("start ip").success(), "{words:?}");
-        }
-        Self { namespace, volume: tempfile::tempdir().expect("a volume") }
-    }
-
-    fn with_consul() -> (Self, Consul) {
-        let pod = Self::new();
-        let listener = pod.namespace.tcp_listen(format!("{SERVERS}:8500").parse().expect("literal")).expect("listen");
-        (pod, Consul::serve(listener, REGISTERED, true))
-    }
-
-    /// Runs the program behind `wrapper`, which is empty or a program and its arguments.
-    fn connect_init(&self, path: &str, wrapper: &[&str], backend: Backend, dual_stack: bool) -> Output {
-        let program = env!("CARGO_BIN_EXE_connect-init");
-        let words: Vec<&str> = wrapper.iter().copied().chain([program]).collect();
-        let file = self.volume.path().join("proxyid");
-        let run = || {
-            Command::new(words[0])
-                .args(&words[1..])
-                .args(["-pod-name=web-0", "-pod-namespace=shop", "-consul-node-name=node-0-virtual"])
-                .arg(format!("-proxy-id-file={}", file.display()))
-                .arg(format!("-rule-backend={backend}"))
-                .env_clear()
-                .env("PATH", path)
-                .env("CONSUL_ADDRESSES", SERVERS)
-                .env("CONSUL_DUAL_STACK", dual_stack.to_string())
-                .env("CONSUL_REDIRECT_TRAFFIC_CONFIG", config().to_json())
-                .stdin(Stdio::null())
-                .output()
-        };
-        self.namespace.run(run).expect("enter").expect("start")
-    }
-
-    fn rules(&self) -> Vec<Line> {
-        self.namespace.run(held).expect("enter").expect("readable")
-    }
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// A failure, and its one line.
-fn failure(output: &Output) -> String {
-    let told = told(output);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert_eq!(told.matches("connect-init: failed to ").count(), 1, "{told}");
-    told
-}
-
-/// A directory with the system's iptables programs, some replaced by scripts.
-fn path_with(directory: &Path, replaced: &[(&str, &str)]) -> String {
-    for (name, script) in replaced {
-        let file = directory.join(name);
-        fs::write(&file, format!("#!/bin/sh\n{script}\n")).expect("written");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("executable");
-    }
-    format!("{}:{PATH}", directory.display())
-}
+use crate::fake::{Consul, REGISTERED};
+use crate::pod::*;
 
 #[rstest]
 #[case::chosen(Backend::Auto, Backend::Nftables)]

@@ -1,0 +1,9 @@
+//! The programs in network namespaces of their own.
+
+mod connect_init;
+#[path = "../fake/mod.rs"]
+#[expect(dead_code, reason = "the catalogue does not change under these tests")]
+mod fake;
+mod killed;
+mod pod;
+mod redirect_traffic;
