@@ -1,6 +1,6 @@
 //! A proxy's Envoy configuration, named and shaped as Consul's: a function from the world to xDS resources.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Map, Value, json};
 
@@ -62,6 +62,17 @@ impl Resources {
 
 fn socket_address(address: IpAddr, port: u16) -> Value {
     json!({"socket_address": {"address": address, "port_value": port}})
+}
+
+/// Makes a listener listen at a port of every one of these addresses; the first one, with the port, is what it is named after.
+fn bind(listener: &mut Value, mut addresses: impl Iterator<Item = IpAddr>, port: u16) -> SocketAddr {
+    let first = addresses.next().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    listener["address"] = socket_address(first, port);
+    let more: Vec<Value> = addresses.map(|address| json!({"address": socket_address(address, port)})).collect();
+    if !more.is_empty() {
+        listener["additional_addresses"] = json!(more);
+    }
+    SocketAddr::new(first, port)
 }
 
 /// A range of exactly one address.

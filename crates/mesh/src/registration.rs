@@ -1,7 +1,7 @@
 //! Which Pods are registered as which Consul services: one instance for each Pod that a Service selects.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
@@ -12,6 +12,8 @@ use crate::go;
 use crate::upstreams::{self, Upstream};
 
 mod pod;
+
+pub(crate) use pod::cluster_ips;
 
 /// An application in a Pod and the proxy beside it, as they are registered together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +29,16 @@ pub(crate) struct Instance {
     pub(crate) namespace: String,
     pub(crate) pod: String,
     pub(crate) address: IpAddr,
+    /// The Pod's addresses of the other family, in dual stack.
+    pub(crate) other_addresses: Vec<IpAddr>,
+    /// Where the sidecar's own listeners are: on the loopback of IPv6 if the Pod was injected for dual stack.
+    pub(crate) sidecar: IpAddr,
     /// The application's port; 0 when it has none.
     pub(crate) port: u16,
     /// ClusterIP of the Service and the Service port that leads to `port` (0 if none does); only with transparent proxy.
     pub(crate) cluster_ip: Option<(IpAddr, u16)>,
+    /// The Service's ClusterIPs of both families; only with transparent proxy.
+    pub(crate) cluster_ips: Vec<IpAddr>,
     pub(crate) transparent: bool,
     pub(crate) health: Health,
     pub(crate) expose: Vec<ExposePath>,
@@ -39,6 +47,21 @@ pub(crate) struct Instance {
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) tags: Vec<String>,
     pub(crate) meta: BTreeMap<String, String>,
+}
+
+impl Instance {
+    /// All addresses of the Pod, [`Self::address`] first.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(self.address).chain(self.other_addresses.iter().copied())
+    }
+
+    /// The loopback address of each of the Pod's families, that of [`Self::address`] first.
+    pub(crate) fn loopbacks(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses().map(|address| match address {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        })
+    }
 }
 
 /// Health as the readiness of the Pod gives it.

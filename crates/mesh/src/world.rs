@@ -56,7 +56,7 @@ impl World {
     /// The addresses by which clients mean `service`: the automatic one and ClusterIPs, sorted.
     pub(crate) fn virtual_addresses(&self, service: &str) -> BTreeSet<IpAddr> {
         let mut addresses: BTreeSet<IpAddr> = self.vips.get(service).map(IpAddr::from).into_iter().collect();
-        addresses.extend(self.catalog.instances(service).iter().filter_map(|i| i.cluster_ip).map(|(ip, _)| ip));
+        addresses.extend(self.catalog.instances(service).iter().flat_map(|i| i.cluster_ips.iter().copied()));
         addresses.extend(self.manual_vips.get(service).into_iter().flatten());
         addresses
     }

@@ -11,7 +11,7 @@ use kube::api::{ApiResource, DynamicObject};
 
 use super::{Change, Key, Touch};
 use crate::config::accept::Resource;
-use crate::registration::{Instance, Refused, Scope, register};
+use crate::registration::{Instance, Refused, Scope, cluster_ips, register};
 
 /// Label of a slice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -117,7 +117,7 @@ impl Cluster {
     /// ClusterIPs of all Services of this name.
     pub(super) fn cluster_ips(&self, name: &str) -> BTreeSet<IpAddr> {
         let named = self.services.iter().filter(|((_, n), _)| n == name);
-        named.filter_map(|(_, s)| s.spec.as_ref()?.cluster_ip.as_deref()?.parse().ok()).collect()
+        named.flat_map(|(_, service)| cluster_ips(service)).collect()
     }
 }
 

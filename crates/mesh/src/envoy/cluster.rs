@@ -1,6 +1,6 @@
 //! Clusters: instances of an upstream, the application itself, and the ways to addresses as they were dialled.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ pub(super) fn passthrough(
     let mut body = original_dst(seconds(connect_timeout));
     body["transport_socket"] = transport_socket(world, target);
     resources.cluster(name.clone(), body);
-    (name, selected(world, target).into_iter().map(|i| i.address).collect())
+    (name, selected(world, target).into_iter().flat_map(|i| i.addresses()).collect())
 }
 
 fn transport_socket(world: &World, target: &Target) -> Value {
@@ -122,8 +122,8 @@ fn original_dst(connect_timeout: String) -> Value {
 }
 
 /// Adds a cluster that is one port on the loopback; no endpoint when the port is 0.
-pub(super) fn loopback(name: &str, port: u16, is_http2: bool, resources: &mut Resources) {
-    let address = socket_address(Ipv4Addr::LOCALHOST.into(), port);
+pub(super) fn loopback(name: &str, (host, port): (IpAddr, u16), is_http2: bool, resources: &mut Resources) {
+    let address = socket_address(host, port);
     let endpoints = if port == 0 { json!([]) } else { json!([{"lb_endpoints": [{"endpoint": {"address": address}}]}]) };
     let mut body = json!({
         "type": "STATIC", "connect_timeout": "5s",

@@ -1,12 +1,12 @@
 //! What comes in: the public listener with mutual TLS and intentions, and paths that are reachable without.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use redirect::contract;
 use serde_json::{Value, json};
 
 use super::cluster::{LOCAL_APP, loopback};
-use super::{Resources, hcm, original_dst_filter, rbac, socket_address, tcp_proxy, tls, typed};
+use super::{Resources, bind, hcm, original_dst_filter, rbac, tcp_proxy, tls, typed};
 use crate::config::{ExposePath, Protocol};
 use crate::registration::Instance;
 use crate::world::World;
@@ -17,7 +17,7 @@ const EARLY_DATA_BYTES: u32 = 64 * 1024;
 pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resources) {
     let service = &instance.service;
     let protocol = world.config.protocol(service);
-    loopback(LOCAL_APP, instance.port, protocol.http2(), resources);
+    loopback(LOCAL_APP, (application(instance), instance.port), protocol.http2(), resources);
     public_listener(world, instance, protocol, resources);
     let defaults = world.config.service_defaults.get(service);
     let configured = defaults.map_or(&world.config.proxy_defaults.expose.paths, |d| &d.expose.paths);
@@ -59,10 +59,8 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
         Protocol::Http2 | Protocol::Grpc => &["h2", "http/1.1"],
     };
     let mut chains = vec![json!({"filters": filters, "transport_socket": tls::downstream(alpn)})];
-    let address = instance.address;
-    let mut body = json!({
-        "address": socket_address(address, contract::INBOUND_PORT), "traffic_direction": "INBOUND",
-    });
+    let mut body = json!({"traffic_direction": "INBOUND"});
+    let address = bind(&mut body, instance.addresses(), contract::INBOUND_PORT);
     if instance.transparent && instance.port > 0 && world.config.permissive_mtls(service) {
         body["listener_filters"] = json!([original_dst_filter()]);
         chains.push(json!({
@@ -71,7 +69,7 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
         }));
     }
     body["filter_chains"] = json!(chains);
-    resources.listener(format!("public_listener:{}", bracketed(address, contract::INBOUND_PORT)), body);
+    resources.listener(format!("public_listener:{address}"), body);
 }
 
 fn http_filters(world: &World, service: &str, protocol: Protocol) -> Value {
@@ -93,40 +91,37 @@ fn exposed_path(instance: &Instance, path: &ExposePath, resources: &mut Resource
         LOCAL_APP.to_owned()
     } else {
         let name = format!("exposed_cluster_{}", path.local_path_port);
-        loopback(&name, path.local_path_port, protocol.http2(), resources);
+        loopback(&name, (application(instance), path.local_path_port), protocol.http2(), resources);
         name
     };
     let label = format!("exposed_path_filter_{letters}_{}", path.listener_port);
     let routes = hcm::single(&label, &label, Some(&path.path), &cluster);
     let filters = vec![hcm::manager(&label, protocol, ("route_config", routes), Vec::new())];
-    resources.listener(
-        format!("exposed_path_{letters}:{}", bracketed(instance.address, path.listener_port)),
-        json!({
-            "address": socket_address(instance.address, path.listener_port), "traffic_direction": "INBOUND",
-            "filter_chains": [{"filters": filters}],
-        }),
-    );
+    let mut body = json!({"traffic_direction": "INBOUND", "filter_chains": [{"filters": filters}]});
+    let address = bind(&mut body, instance.addresses(), path.listener_port);
+    resources.listener(format!("exposed_path_{letters}:{address}"), body);
 }
 
 /// Lets Prometheus read Envoy's statistics, and nothing else of its admin interface.
 fn prometheus(instance: &Instance, port: u16, path: &str, resources: &mut Resources) {
     const CLUSTER: &str = "prometheus_backend";
-    loopback(CLUSTER, contract::ENVOY_ADMIN_PORT, false, resources);
+    loopback(CLUSTER, (instance.sidecar, contract::ENVOY_ADMIN_PORT), false, resources);
     let label = "envoy_prometheus_metrics";
     let mut routes = hcm::single(label, label, Some(path), CLUSTER);
     routes["virtual_hosts"][0]["routes"][0]["route"]["prefix_rewrite"] = json!("/stats/prometheus");
     let filters = vec![hcm::manager(label, Protocol::Http, ("route_config", routes), Vec::new())];
-    let any: IpAddr =
-        if instance.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    resources.listener(
-        "envoy_prometheus_metrics_listener".to_owned(),
-        json!({
-            "address": socket_address(any, port), "traffic_direction": "INBOUND", "filter_chains": [{"filters": filters}],
-        }),
-    );
+    let any = instance.addresses().map(|address| match address {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    });
+    let mut body = json!({"traffic_direction": "INBOUND", "filter_chains": [{"filters": filters}]});
+    bind(&mut body, any, port);
+    resources.listener("envoy_prometheus_metrics_listener".to_owned(), body);
 }
 
-/// Address and port as listener names spell them.
-fn bracketed(address: IpAddr, port: u16) -> String {
-    SocketAddr::new(address, port).to_string()
+/// Where the application listens, as far as the proxy is concerned: on IPv4 if the Pod has it, which a program that knows one
+/// family only is likelier to know.
+fn application(instance: &Instance) -> IpAddr {
+    let mut loopbacks = instance.loopbacks();
+    loopbacks.find(IpAddr::is_ipv4).unwrap_or(Ipv6Addr::LOCALHOST.into())
 }

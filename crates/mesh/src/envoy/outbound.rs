@@ -2,13 +2,13 @@
 //! local port of its own.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use redirect::contract;
 use serde_json::{Value, json};
 
 use super::cluster::{self, ORIGINAL_DESTINATION};
-use super::{Resources, hcm, original_dst_filter, prefix, socket_address, tcp_proxy};
+use super::{Resources, bind, hcm, original_dst_filter, prefix, socket_address, tcp_proxy};
 use crate::chain::Chain;
 use crate::feed::config_source;
 use crate::intentions::visible;
@@ -48,7 +48,7 @@ fn outbound_listener(world: &World, instance: &Instance, resources: &mut Resourc
         let chain = Chain::of(&world.config, service);
         for resolved in chain.resolved().filter(|r| world.config.dialed_directly(&r.target.service)) {
             let (name, instances) = cluster::passthrough(world, &resolved.target, resolved.connect_timeout, resources);
-            let addresses = free(&mut instances.into_iter().filter(|a| *a != instance.address));
+            let addresses = free(&mut instances.into_iter().filter(|a| instance.addresses().all(|own| own != *a)));
             if addresses.is_empty() {
                 resources.clusters.remove(&name);
             } else {
@@ -56,11 +56,9 @@ fn outbound_listener(world: &World, instance: &Instance, resources: &mut Resourc
             }
         }
     }
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, contract::OUTBOUND_PORT));
-    let mut body = json!({
-        "address": socket_address(address.ip(), address.port()), "traffic_direction": "OUTBOUND",
-        "listener_filters": [original_dst_filter()],
-    });
+    // redirection leads to the loopback address of the family that was dialled
+    let mut body = json!({"traffic_direction": "OUTBOUND", "listener_filters": [original_dst_filter()]});
+    let address = bind(&mut body, instance.loopbacks(), contract::OUTBOUND_PORT);
     if !world.config.mesh.transparent_proxy.mesh_destinations_only {
         cluster::original_destination(resources);
         let filter = tcp_proxy(&format!("upstream.{ORIGINAL_DESTINATION}"), ORIGINAL_DESTINATION);

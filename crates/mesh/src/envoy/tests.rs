@@ -1,9 +1,13 @@
 //! What is rendered, against the shapes that Consul renders.
 
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::catalog::Catalog;
 use crate::fixture::{TRUST_DOMAIN, instance, world};
 use crate::intentions::Intention;
 
@@ -182,4 +186,47 @@ fn two_services_with_one_address_do_not_break_the_listener() {
     world.manual_vips.insert("b".to_owned(), stolen);
     let chains = outbound(&rendered(&world, "client"));
     assert_eq!(chains.iter().filter(|c| c.contains("10.96.0.2/32")).count(), 1, "{chains:?}");
+}
+
+/// A world in which Pods and Services have addresses of both families; the n-th Pod has fd00::n, the n-th Service fd00:96::n.
+fn dual_stack(names: &[&str], entries: &[(&str, &str, Value)]) -> World {
+    let mut world = world(names, Intention::Allow, entries);
+    let instances: Vec<Arc<Instance>> = (1..)
+        .zip(names)
+        .map(|(n, name)| {
+            let mut own = Instance::clone(instance(&world, name));
+            own.other_addresses = vec![Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n).into()];
+            own.cluster_ips.push(Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, n).into());
+            Arc::new(own)
+        })
+        .collect();
+    world.catalog = Catalog::new(&instances);
+    world
+}
+
+#[test]
+fn in_dual_stack_listeners_and_chains_are_of_both_families() {
+    let rendered = rendered(&dual_stack(&["client", "server"], &[]), "client");
+    for (listener, other) in
+        [("outbound_listener:127.0.0.1:15001", "::1"), ("public_listener:10.244.0.1:20000", "fd00::1")]
+    {
+        let more = &rendered["listeners"][listener]["additional_addresses"];
+        assert_eq!(more.as_array().map(Vec::len), Some(1), "{listener}: {rendered}");
+        assert_eq!(more[0]["address"]["socket_address"]["address"], other);
+    }
+    let chains = outbound(&rendered);
+    assert!(chains[0].starts_with("10.96.0.2/32,240.0.0.2/32,fd00:96::2/128 -> server."), "{chains:?}");
+    let endpoint = &rendered["clusters"]["local_app"]["load_assignment"]["endpoints"][0]["lb_endpoints"][0];
+    assert_eq!(endpoint["endpoint"]["address"]["socket_address"]["address"], "127.0.0.1");
+}
+
+#[test]
+fn in_dual_stack_instances_are_dialled_directly_by_either_address() {
+    let defaults = json!({"transparentProxy": {"dialedDirectly": true}});
+    let world = dual_stack(&["client", "server"], &[("ServiceDefaults", "server", defaults)]);
+    let chains = outbound(&rendered(&world, "client"));
+    assert!(
+        chains.iter().any(|chain| chain.starts_with("10.244.0.2/32,fd00::2/128 -> passthrough~server.")),
+        "{chains:?}"
+    );
 }

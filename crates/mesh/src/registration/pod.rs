@@ -1,6 +1,6 @@
 //! One Pod as an instance of one Service: names, ports, probes, upstreams.
 
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe, ServicePort};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodStatus, Probe, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::*;
@@ -45,7 +45,13 @@ pub(super) fn instance(scope: &Scope<'_>, endpoint: &Endpoint, pod: &Pod) -> Res
         node: format!("{node}-virtual"),
         node_address: host_ip.clone(),
         address,
+        other_addresses: other_addresses(status, address),
+        sidecar: match annotation(contract::DUAL_STACK) {
+            Some("true") => Ipv6Addr::LOCALHOST.into(),
+            _ => Ipv4Addr::LOCALHOST.into(),
+        },
         port,
+        cluster_ips: if transparent { cluster_ips(scope.service) } else { Vec::new() },
         cluster_ip: if transparent { cluster_ip(scope.service, port, &spec.containers) } else { None },
         transparent,
         health: health(endpoint),
@@ -60,6 +66,12 @@ pub(super) fn instance(scope: &Scope<'_>, endpoint: &Endpoint, pod: &Pod) -> Res
         namespace,
         pod: pod_name,
     }))
+}
+
+/// The Pod's first address of the family that `address` is not of.
+fn other_addresses(status: &PodStatus, address: IpAddr) -> Vec<IpAddr> {
+    let mut parsed = status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
+    parsed.find(|other| other.is_ipv4() != address.is_ipv4()).into_iter().collect()
 }
 
 fn meta(pod: &Pod, service: &str, namespace: &str, pod_name: &str) -> BTreeMap<String, String> {
@@ -119,6 +131,17 @@ fn cluster_ip(service: &Service, port: u16, containers: &[Container]) -> Option<
     let ports = || spec.ports.iter().flatten();
     let found = ports().find(leads_here).or_else(|| ports().find(|p| p.port == i32::from(port)));
     Some((address, found.and_then(|p| u16::try_from(p.port).ok()).unwrap_or(0)))
+}
+
+/// ClusterIPs of all families.
+pub(crate) fn cluster_ips(service: &Service) -> Vec<IpAddr> {
+    let spec = service.spec.as_ref();
+    let listed = spec.and_then(|spec| spec.cluster_ips.as_ref()).into_iter().flatten();
+    let mut addresses: Vec<IpAddr> = listed.filter_map(|ip| ip.parse().ok()).collect();
+    if addresses.is_empty() {
+        addresses.extend(spec.and_then(|spec| spec.cluster_ip.as_deref()?.parse::<IpAddr>().ok()));
+    }
+    addresses
 }
 
 /// Compares the probes that are with those that were, to find the listeners that overwritten probes need.

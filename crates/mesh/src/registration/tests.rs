@@ -132,3 +132,18 @@ fn metrics_are_where_the_webhook_says(#[case] annotations: &[(&str, &str)], #[ca
     });
     assert_eq!(instances[0].metrics, expected.map(|(port, path)| (port, path.to_owned())));
 }
+
+#[test]
+fn in_dual_stack_both_families_are_known() {
+    let (instances, _) = registered(|pod, service, _| {
+        pod["status"]["podIPs"] = json!([{"ip": "10.244.0.7"}, {"ip": "fd00::7"}]);
+        service["spec"]["clusterIPs"] = json!(["10.96.0.5", "fd00:96::5"]);
+        annotate(pod, "dual-stack", "true");
+    });
+    let [instance] = instances.as_slice() else { panic!("one instance, not {instances:?}") };
+    let shown = |addresses: Vec<IpAddr>| addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(instance.addresses().collect()), ["10.244.0.7", "fd00::7"]);
+    assert_eq!(shown(instance.loopbacks().collect()), ["127.0.0.1", "::1"]);
+    assert_eq!(shown(instance.cluster_ips.clone()), ["10.96.0.5", "fd00:96::5"]);
+    assert_eq!(instance.sidecar.to_string(), "::1");
+}

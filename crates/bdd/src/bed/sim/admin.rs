@@ -1,6 +1,6 @@
 //! Envoy's admin interface, asked from inside the Pod's network; and whether Envoy has what the control plane wants.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,11 +14,17 @@ use sim::Dial as _;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One HTTP exchange with a listener on the Pod's own loopback.
+/// One HTTP exchange with a listener on the Pod's own loopback, of whichever family: the sidecar of a dual-stack mesh uses that of
+/// IPv6.
 pub(super) async fn exchange(netns: &NetNs, port: u16, method: &str, path: &str) -> Result<String> {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let address = format!("port {port} of the Pod's loopback");
     let talk = async {
-        let stream = netns.dial(address).await?;
+        let [v4, v6]: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let stream = match netns.dial(SocketAddr::new(v4, port)).await {
+            Ok(stream) => stream,
+            // the first refusal says more, where IPv6 is not there at all
+            Err(refused) => netns.dial(SocketAddr::new(v6, port)).await.map_err(|_| refused)?,
+        };
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // it ends with the answer, and says nothing that the answer does not
         let connection = tokio::spawn(connection);
