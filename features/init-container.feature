@@ -21,6 +21,23 @@ Feature: The init container sets redirection up before the application runs
       | eth0      | out       | external(web):80 | unproxied | 0     |
       | lo        | any       | 15001            | any       | >0    |
 
+  @IC-04 @peer @sim @kind
+  Scenario Outline: Every rule backend gives the same behaviour
+    Given a mesh with:
+      | rule backend | <backend> |
+    And the workload "static-server"
+    And the workload "static-client"
+    When "static-client" requests "http://static-server"
+    Then it is answered
+    And "static-client" sent it through its proxy
+    And "static-server" received it through its proxy
+
+    Examples:
+      | backend         |
+      | iptables-legacy |
+      | iptables-nft    |
+      | nftables        |
+
   @IC-05 @beyond @sim
   Scenario: Redirection is complete or the pod does not start
     Given a mesh with:

@@ -1,26 +1,43 @@
-Feature: All TCP in and out of the pod goes through the sidecar
-  Background:
-    Given a mesh
-    And the workload "static-server"
-    And the workload "static-client"
-    And the external endpoint "web" at "198.51.100.10:80"
+Feature: All TCP in and out of the pod goes through the sidecar, whatever installs the rules
 
   @RD-01 @documented @sim @kind
   Scenario Outline: Outbound TCP is redirected whatever address the application dials
+    Given a mesh with:
+      | rule backend | <backend> |
+    And the workload "static-server"
+    And the workload "static-client"
+    And the external endpoint "web" at "198.51.100.10:80"
     When "static-client" dials tcp "<target>"
     Then "static-client" sent it through its proxy
 
     Examples:
-      | target                                     |
-      | static-server:80                           |
-      | static-server.default.svc.cluster.local:80 |
-      | clusterip(static-server):80                |
-      | pod(static-server):8080                    |
-      | external(web):80                           |
-      | virtualip(static-server):80                |
+      | backend         | target                                     |
+      | nftables        | static-server:80                           |
+      | nftables        | static-server.default.svc.cluster.local:80 |
+      | nftables        | clusterip(static-server):80                |
+      | nftables        | pod(static-server):8080                    |
+      | nftables        | external(web):80                           |
+      | nftables        | virtualip(static-server):80                |
+      | iptables-nft    | static-server:80                           |
+      | iptables-nft    | static-server.default.svc.cluster.local:80 |
+      | iptables-nft    | clusterip(static-server):80                |
+      | iptables-nft    | pod(static-server):8080                    |
+      | iptables-nft    | external(web):80                           |
+      | iptables-nft    | virtualip(static-server):80                |
+      | iptables-legacy | static-server:80                           |
+      | iptables-legacy | static-server.default.svc.cluster.local:80 |
+      | iptables-legacy | clusterip(static-server):80                |
+      | iptables-legacy | pod(static-server):8080                    |
+      | iptables-legacy | external(web):80                           |
+      | iptables-legacy | virtualip(static-server):80                |
 
   @RD-02 @documented @sim @kind
   Scenario Outline: Inbound TCP is redirected whatever port is dialled
+    Given a mesh with:
+      | rule backend | <backend> |
+    And the workload "static-server"
+    And the workload "static-client"
+    And the external endpoint "web" at "198.51.100.10:80"
     When "outsider" dials tcp "pod(static-server):<port>"
     Then it is reset
     And the capture of "static-server" shows:
@@ -29,14 +46,27 @@ Feature: All TCP in and out of the pod goes through the sidecar
       | lo        | any       | <port> | any       | 0     |
 
     Examples:
-      | port  |
-      | 8080  |
-      | 9999  |
-      | 15001 |
-      | 20000 |
+      | backend         | port  |
+      | nftables        | 8080  |
+      | nftables        | 9999  |
+      | nftables        | 15001 |
+      | nftables        | 20000 |
+      | iptables-nft    | 8080  |
+      | iptables-nft    | 9999  |
+      | iptables-nft    | 15001 |
+      | iptables-nft    | 20000 |
+      | iptables-legacy | 8080  |
+      | iptables-legacy | 9999  |
+      | iptables-legacy | 15001 |
+      | iptables-legacy | 20000 |
 
   @RD-03 @peer @sim @kind
-  Scenario: The proxy's own connections are not redirected back to it
+  Scenario Outline: The proxy's own connections are not redirected back to it
+    Given a mesh with:
+      | rule backend | <backend> |
+    And the workload "static-server"
+    And the workload "static-client"
+    And the external endpoint "web" at "198.51.100.10:80"
     When "static-client" requests "http://static-server"
     Then it is answered
     And the capture of "static-client" shows:
@@ -44,17 +74,34 @@ Feature: All TCP in and out of the pod goes through the sidecar
       | lo        | any       | 15001 | any     | 1     |
       | eth0      | out       | 20000 | TLS     | 1     |
 
+    Examples:
+      | backend         |
+      | nftables        |
+      | iptables-nft    |
+      | iptables-legacy |
+
   @RD-04 @peer @sim @kind
   Scenario Outline: Loopback inside the pod
+    Given a mesh with:
+      | rule backend | <backend> |
+    And the workload "static-server"
+    And the workload "static-client"
+    And the external endpoint "web" at "198.51.100.10:80"
     When "static-server" dials tcp "<address>:8080"
     Then it is answered
     And "static-server" sent it <path> its proxy
 
     Examples: exempt
-      | address   | path   |
-      | 127.0.0.1 | around |
-      | localhost | around |
+      | backend         | address   | path   |
+      | nftables        | 127.0.0.1 | around |
+      | nftables        | localhost | around |
+      | iptables-nft    | 127.0.0.1 | around |
+      | iptables-nft    | localhost | around |
+      | iptables-legacy | 127.0.0.1 | around |
+      | iptables-legacy | localhost | around |
 
     Examples: only 127.0.0.1/32 is exempt, the rest of 127/8 is not
-      | address   | path    |
-      | 127.0.0.2 | through |
+      | backend         | address   | path    |
+      | nftables        | 127.0.0.2 | through |
+      | iptables-nft    | 127.0.0.2 | through |
+      | iptables-legacy | 127.0.0.2 | through |

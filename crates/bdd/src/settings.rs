@@ -190,7 +190,9 @@ impl Settings {
     pub fn families(&self) -> Result<Families> {
         match self.get("pod addresses") {
             None if self.flag("global.dualStack.enabled", false)? => Ok(Families::Dual),
-            None | Some("IPv4") => Ok(Families::V4),
+            None => Ok(Families::V4),
+            // said, it is what the cluster is configured for; `pod6(x)` shows what else its interfaces have
+            Some("IPv4") => Ok(Families::UnannouncedV6),
             Some("IPv6") => Ok(Families::V6),
             Some("dual-stack") => Ok(Families::Dual),
             Some(other) => bail!("set the pod addresses to {other:?}: they are IPv4, IPv6 or dual-stack"),
@@ -202,7 +204,7 @@ impl Settings {
     /// # Errors
     /// As [`Settings::families`].
     pub fn redirects_ipv6(&self) -> Result<bool> {
-        Ok(self.families()? != Families::V4)
+        Ok(matches!(self.families()?, Families::V6 | Families::Dual))
     }
 
     /// Number of nodes.

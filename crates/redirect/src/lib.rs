@@ -2,8 +2,8 @@
 //!
 //! The way of a setting: [`Config`] is the JSON that webhook, CNI plugin and init container exchange; [`Policy`] is what it
 //! means, validated, with every mistake reported at once; [`Policy::verdict`] says in plain Rust what must become of a
-//! packet; [`rules::Ruleset`] renders the same as iptables rules, with Consul's chains in Consul's order; [`apply`],
-//! [`verify`] and [`remove`] take them to the kernel.
+//! packet; [`rules`] renders the same for each backend, with Consul's chains in Consul's order; [`apply`], [`verify`] and
+//! [`remove`] take them to the kernel; [`rules::explain`] says which rule decides.
 //!
 //! ```
 //! use redirect::{Config, Packet, Policy, Verdict};
@@ -16,8 +16,33 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is absent: in a single-stack policy IPv6 is neither redirected nor refused, as in Consul, so a Pod that has IPv6
-//! addresses anyway bypasses the mesh over them. UDP other than DNS is never redirected.
+//! # Backends
+//!
+//! | [`Backend`] | how | what is atomic |
+//! |---|---|---|
+//! | `nftables` | nf_tables over netlink, no program | everything, both families |
+//! | `iptables-nft`, `iptables-legacy` | `iptables-restore --noflush`, one process for each family | a table of a family; what a refused one left is undone |
+//!
+//! `auto` follows what the namespace holds (so that a second run never leaves two sets of rules) and otherwise takes the first
+//! of the three that works, found by trying. [`apply`] converges: over rules of an older version, of another backend, and of
+//! Consul's own, whether they are its chains in table `nat` or its table `consul_tproxy`. Our table has a name of its own, so that
+//! we never fight over that one. Only `nftables` can redirect a Pod with its own user namespace (`hostUsers: false`) from
+//! outside: the owner match of iptables is refused there.
+//!
+//! # What is redirected, and what is not
+//!
+//! By default exactly what Consul redirects. Where that leaves something open, a [`Safeguard`] closes it:
+//!
+//! | traffic | by default | with a safeguard |
+//! |---|---|---|
+//! | to 127.0.0.1 and ::1 | stays | |
+//! | to the rest of 127.0.0.0/8, to the Pod's own addresses | to the proxy | `local-direct`: stays |
+//! | IPv6 in single stack | goes around the mesh | `refuse-ipv6`: refused, but for neighbour discovery, link-local and multicast |
+//! | to 169.254.169.254 and fd00:ec2::254 | to the proxy | `refuse-metadata`: refused |
+//! | UDP, QUIC with it | goes around the mesh | `refuse-udp`: refused, but for DNS and answers |
+//! | what connection tracking takes for invalid | reaches whatever socket has the port | `drop-invalid`: dropped |
+//!
+//! What is absent: UDP other than DNS is never *redirected*, as no listener of Consul's proxy takes it.
 
 pub mod config;
 pub mod contract;

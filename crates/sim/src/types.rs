@@ -24,6 +24,20 @@ pub enum Families {
     V6,
     /// Both, IPv4 first.
     Dual,
+    /// Both on the interfaces, as where a router advertises an IPv6 prefix, and Kubernetes knows of IPv4 only.
+    UnannouncedV6,
+}
+
+impl Families {
+    /// Whether Kubernetes knows of addresses of this family.
+    #[must_use]
+    pub fn announces(self, address: &IpAddr) -> bool {
+        match self {
+            Self::V4 | Self::UnannouncedV6 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+            Self::Dual => true,
+        }
+    }
 }
 
 /// What a lab is made of.

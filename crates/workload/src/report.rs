@@ -19,7 +19,7 @@ pub enum Outcome {
     Refused,
     /// Nothing in time: to the first packet, or after the connection came up.
     Timeout,
-    /// The kernel has no way there (`ENETUNREACH`, `EHOSTUNREACH`), or a router said so.
+    /// The kernel has no way there (`ENETUNREACH`, `EHOSTUNREACH`), a router said so, or a rule lets no datagram go there.
     Unreachable,
     /// The name does not exist, or has no address.
     NoSuchName,

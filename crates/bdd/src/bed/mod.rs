@@ -61,6 +61,10 @@ pub trait Bed: Send + Sync {
     fn server_name(&self, namespace: &str, service: &str) -> String;
     /// Makes something outside the mesh answer at an address.
     async fn external(&self, name: &str, address: SocketAddr) -> Result<()>;
+    /// Every address of something outside the mesh that was made at this one.
+    fn external_addresses(&self, address: IpAddr) -> Vec<IpAddr>;
+    /// Addresses that a Pod's interface has, and Kubernetes does not know of.
+    fn unannounced(&self, pod: &PodRef) -> Vec<IpAddr>;
     /// Runs all probes of a Pod now.
     async fn probe(&self, pod: &PodRef) -> Result<Vec<ProbeOutcome>>;
     /// The rules in the Pod's network; `None` when it has no network (any more).

@@ -42,7 +42,10 @@ impl World {
         let live = bed.pods().of(&workload.namespace, &workload.name);
         let roster = self.roster.entry(workload.name.clone()).or_default();
         for pod in &live {
-            let found = PodRef::from(&**pod);
+            let mut found = PodRef::from(&**pod);
+            if !found.addresses.is_empty() {
+                found.addresses.extend(bed.unannounced(&found));
+            }
             match roster.iter_mut().find(|known| known.name == found.name) {
                 Some(known) if known.addresses.is_empty() => *known = found,
                 Some(_) => {}
@@ -131,6 +134,18 @@ impl World {
         Ok(address)
     }
 
+    /// Whether a name is that of an external endpoint, one that a step made or a well-known one, and of no workload.
+    fn is_external(&self, name: &str) -> bool {
+        let known = || self.externals.contains_key(name) || EXTERNALS.iter().any(|(known, _)| *known == name);
+        !self.workloads.contains_key(name) && known()
+    }
+
+    /// Every address of an external endpoint, that which it was given first.
+    async fn external_addresses(&mut self, name: &str) -> Result<Vec<IpAddr>> {
+        let address = self.external_address(name).await?.ip();
+        Ok(self.bed().await?.external_addresses(address))
+    }
+
     async fn address_of(&mut self, function: &Function) -> Result<IpAddr> {
         let of_family = |all: &[IpAddr], family: Family| {
             let wanted = |a: &&IpAddr| match family {
@@ -147,7 +162,7 @@ impl World {
             }
             Function::Former(x) => self.pod(x).await?.addresses.first().copied(),
             Function::ClusterIp(x, family) => of_family(&self.service_ips(x).await?, *family),
-            Function::External(x, family) => of_family(&[self.external_address(x).await?.ip()], *family),
+            Function::External(x, family) => of_family(&self.external_addresses(x).await?, *family),
             Function::VirtualIp(x) => {
                 let (namespace, service) = match self.workloads.get(x) {
                     Some(w) => (w.namespace.clone(), w.consul_service().to_owned()),
@@ -226,13 +241,15 @@ impl World {
     pub(crate) async fn host(&mut self, text: &str) -> Result<(Host, Option<u16>)> {
         let endpoint = address::endpoint(text);
         let host = match endpoint.host {
+            // what listens outside the mesh is all there is of it
+            address::Host::Call(Function::App(x)) if self.is_external(&x) => {
+                Host::new(x.clone(), self.external_addresses(&x).await?)
+            }
             address::Host::Call(Function::App(x) | Function::Pod(x, _) | Function::Former(x)) => {
                 let pod = self.pod(&x).await?;
                 Host::new(pod.host(), pod.addresses)
             }
-            address::Host::Call(Function::External(x, _)) => {
-                Host::new(x.clone(), [self.external_address(&x).await?.ip()])
-            }
+            address::Host::Call(Function::External(x, _)) => Host::new(x.clone(), self.external_addresses(&x).await?),
             address::Host::Call(ref function @ (Function::ClusterIp(ref x, _) | Function::VirtualIp(ref x))) => {
                 let pod = self.pod(x).await?;
                 Host::new(pod.host(), [self.address_of(function).await?])
@@ -245,7 +262,7 @@ impl World {
             address::Host::Name(name) => match name.parse::<IpAddr>() {
                 Ok(ip) => Host::new(name, [ip]),
                 Err(_) if self.externals.contains_key(&name) && !self.workloads.contains_key(&name) => {
-                    Host::new(name.clone(), [self.external_address(&name).await?.ip()])
+                    Host::new(name.clone(), self.external_addresses(&name).await?)
                 }
                 Err(_) if name.contains('.') && Instance::parse(&name, |n| self.workloads.contains_key(n)).is_err() => {
                     let first = name.split('.').next().unwrap_or_default().to_owned();

@@ -36,7 +36,7 @@ impl Endpoints {
         match spec.ip_families.as_deref() {
             Some(families) if !families.is_empty() => families.to_vec(),
             _ => match self.families {
-                Families::V4 => vec!["IPv4".to_owned()],
+                Families::V4 | Families::UnannouncedV6 => vec!["IPv4".to_owned()],
                 Families::V6 => vec!["IPv6".to_owned()],
                 Families::Dual => vec!["IPv4".to_owned(), "IPv6".to_owned()],
             },

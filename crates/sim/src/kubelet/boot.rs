@@ -107,7 +107,7 @@ impl PodRuntime {
         let sandbox = self.sandbox.get_or_init(|| sandbox);
         self.set_sysctls();
         node.observer.created(sandbox).await;
-        self.state.send_modify(|state| state.pod_ips.clone_from(&sandbox.addresses));
+        self.state.send_modify(|state| state.pod_ips = node.network.announced(&sandbox.addresses));
     }
 
     /// `securityContext.sysctls`, of the network ones.

@@ -25,7 +25,7 @@ pub(super) async fn create(client: &Client, network: &Network, plan: Plan, dns: 
 
 async fn node(client: &Client, info: &NodeInfo, plan: Plan, number: u8) -> anyhow::Result<()> {
     let now = Timestamp::now().to_string();
-    let cidrs: Vec<_> = plan.pod_cidrs(number).iter().map(ToString::to_string).collect();
+    let cidrs: Vec<_> = plan.announced_pod_cidrs(number).iter().map(ToString::to_string).collect();
     let mut addresses: Vec<_> =
         info.addresses.iter().map(|ip| json!({ "type": "InternalIP", "address": ip.to_string() })).collect();
     addresses.push(json!({ "type": "Hostname", "address": info.name }));

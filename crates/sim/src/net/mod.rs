@@ -131,6 +131,7 @@ impl Network {
         let nodes = (0..count).map(|number| {
             let (name, addresses) = (format!("node-{number}"), plan.node(number));
             let cable = network.cable(name.clone(), addresses.clone(), plan.pod_cidrs(number), Role::Router);
+            let addresses = plan.known(addresses);
             async move { Ok::<_, Error>(NodeInfo { name, netns: cable.await?, addresses }) }
         });
         let nodes = futures::future::try_join_all(nodes).await?;
@@ -142,6 +143,12 @@ impl Network {
     #[must_use]
     pub fn nodes(&self) -> &[NodeInfo] {
         &self.nodes
+    }
+
+    /// Those of a Pod's addresses that Kubernetes knows of.
+    #[must_use]
+    pub fn announced(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        addresses.iter().copied().filter(|address| self.families.announces(address)).collect()
     }
 
     /// The namespace of the router between nodes and stations.

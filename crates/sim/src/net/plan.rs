@@ -25,7 +25,7 @@ impl Plan {
 
     /// Where Services get their ClusterIPs, the primary family first.
     pub(crate) fn service_cidrs(self) -> Vec<IpNet> {
-        self.pick(
+        self.announced(
             Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16).into(),
             Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0), 112).into(),
         )
@@ -39,9 +39,14 @@ impl Plan {
         )
     }
 
+    /// Where the Pods of one node get the addresses that Kubernetes knows of.
+    pub(crate) fn announced_pod_cidrs(self, node: u8) -> Vec<IpNet> {
+        self.pod_cidrs(node).into_iter().filter(|cidr| self.families.announces(&cidr.network())).collect()
+    }
+
     /// Where all Pods get their addresses.
     pub(crate) fn all_pod_cidrs(self) -> Vec<IpNet> {
-        self.pick(
+        self.announced(
             Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16).into(),
             Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 0), 48).into(),
         )
@@ -64,12 +69,12 @@ impl Plan {
 
     /// The control-plane station.
     pub(crate) fn control_plane(self) -> Vec<IpAddr> {
-        self.site(CONTROL_PLANE)
+        self.known(self.site(CONTROL_PLANE))
     }
 
     /// The cluster-dns station.
     pub(crate) fn cluster_dns(self) -> Vec<IpAddr> {
-        self.site(CLUSTER_DNS)
+        self.known(self.site(CLUSTER_DNS))
     }
 
     /// ClusterIPs of the Service `kubernetes`.
@@ -83,10 +88,15 @@ impl Plan {
     }
 
     fn service(self, host: u8) -> Vec<IpAddr> {
-        self.pick(
+        self.announced(
             Ipv4Addr::new(10, 96, 0, host).into(),
             Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, host.into()).into(),
         )
+    }
+
+    /// Those of them that Kubernetes knows of.
+    pub(crate) fn known(self, addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+        addresses.into_iter().filter(|address| self.families.announces(address)).collect()
     }
 
     /// An address of the network that nodes and the lab's own stations share.
@@ -95,11 +105,21 @@ impl Plan {
         self.pick(Ipv4Addr::new(172, 18, high, low).into(), Ipv6Addr::new(0xfd00, 0x172, 0x18, 0, 0, 0, 0, host).into())
     }
 
+    /// For what Kubernetes knows of.
+    fn announced<T>(self, v4: T, v6: T) -> Vec<T> {
+        match self.families {
+            Families::V4 | Families::UnannouncedV6 => vec![v4],
+            Families::V6 => vec![v6],
+            Families::Dual => vec![v4, v6],
+        }
+    }
+
+    /// For interfaces and routes.
     fn pick<T>(self, v4: T, v6: T) -> Vec<T> {
         match self.families {
             Families::V4 => vec![v4],
             Families::V6 => vec![v6],
-            Families::Dual => vec![v4, v6],
+            Families::Dual | Families::UnannouncedV6 => vec![v4, v6],
         }
     }
 }
@@ -171,6 +191,14 @@ mod tests {
         let plan = Plan::new(Families::Dual);
         assert!(plan.pod(0, 2)[0].is_ipv4());
         assert!(plan.pod(0, 2)[1].is_ipv6());
+    }
+
+    #[test]
+    fn of_unannounced_addresses_only_the_network_knows() {
+        let plan = Plan::new(Families::UnannouncedV6);
+        assert_eq!((plan.pod(0, 2).len(), plan.pod_cidrs(0).len(), plan.node(0).len()), (2, 2, 2));
+        assert_eq!((plan.service_cidrs().len(), plan.dns_service().len(), plan.cluster_dns().len()), (1, 1, 1));
+        assert!(plan.known(plan.pod(0, 2)).iter().all(IpAddr::is_ipv4));
     }
 
     #[test]

@@ -50,8 +50,17 @@ pub(super) enum Failure {
     Tls(String),
     /// What came is not what the protocol says.
     Garbled(String),
+    /// A rule of this network namespace let the datagram go nowhere.
+    Filtered,
     /// Not the other end's doing.
     Local(String),
+}
+
+impl Failure {
+    /// Why a datagram could not be sent. `EPERM` is said of no socket option here, but by a rule.
+    pub(super) fn of_sending(error: io::Error) -> Self {
+        if error.raw_os_error() == Some(nix::libc::EPERM) { Self::Filtered } else { error.into() }
+    }
 }
 
 impl From<io::Error> for Failure {
@@ -194,6 +203,7 @@ fn outcome(progress: Progress, answer: &[u8], failure: &Failure) -> Outcome {
     match failure {
         Failure::NoSuchName(_) => Outcome::NoSuchName,
         Failure::Local(_) => Outcome::Failed,
+        Failure::Filtered => Outcome::Unreachable,
         // what is not TLS at all is no alert: something closed, or answered in plaintext
         Failure::Tls(text) if text.contains("alert") => Outcome::TlsAlert,
         Failure::Tls(_) | Failure::End => broken,
@@ -215,6 +225,7 @@ impl Failure {
             Self::NoSuchName(text) | Self::Local(text) | Self::Garbled(text) => text.clone(),
             Self::Tls(text) => format!("TLS: {text}"),
             Self::End => "the other end closed the connection".to_owned(),
+            Self::Filtered => "a rule on the way out refuses it".to_owned(),
             Self::Io(error) => error.to_string(),
         };
         let when = match progress {
@@ -244,6 +255,12 @@ mod tests {
     #[case::refused(Progress::Nothing, b"", io(io::ErrorKind::ConnectionRefused), Outcome::Refused)]
     #[case::no_route(Progress::Nothing, b"", io(io::ErrorKind::NetworkUnreachable), Outcome::Unreachable)]
     #[case::no_host(Progress::Nothing, b"", io(io::ErrorKind::HostUnreachable), Outcome::Unreachable)]
+    #[case::by_a_rule(
+        Progress::Nothing,
+        b"",
+        Failure::of_sending(io::Error::from_raw_os_error(nix::libc::EPERM)),
+        Outcome::Unreachable
+    )]
     #[case::no_right(Progress::Nothing, b"", io(io::ErrorKind::PermissionDenied), Outcome::Failed)]
     #[case::kernel_gave_up(Progress::Nothing, b"", io(io::ErrorKind::TimedOut), Outcome::Timeout)]
     #[case::no_name(Progress::Nothing, b"", Failure::NoSuchName(String::new()), Outcome::NoSuchName)]

@@ -22,7 +22,7 @@ pub(super) async fn udp(attempt: &Attempt, target: &Target, message: &[u8]) -> R
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
     socket.connect(peer).await?;
     attempt.sockets(socket.local_addr().ok(), peer);
-    socket.send(message).await?;
+    socket.send(message).await.map_err(Failure::of_sending)?;
     let mut buffer = vec![0; 65_536];
     let count = socket.recv(&mut buffer).await?;
     attempt.received(&buffer[..count]);
@@ -58,7 +58,7 @@ pub(super) async fn icmp(attempt: &Attempt, target: &Target, message: &[u8]) -> 
         let sum = checksum(&packet).to_be_bytes();
         packet[2..4].copy_from_slice(&sum);
     }
-    socket.send(&packet).await?;
+    socket.send(&packet).await.map_err(Failure::of_sending)?;
     let mut buffer = vec![0; 65_536];
     loop {
         let count = socket.recv(&mut buffer).await?;

@@ -211,7 +211,7 @@ impl Channel {
     async fn exchange(&mut self, query: &[u8]) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Udp(socket) => {
-                socket.send(query).await?;
+                socket.send(query).await.map_err(Failure::of_sending)?;
                 let mut buffer = vec![0; 65_536];
                 let count = socket.recv(&mut buffer).await?;
                 buffer.truncate(count);

@@ -1,7 +1,7 @@
 //! Endpoints outside the mesh: a host of the lab with the test program's servers, and a small name server on port 53.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +15,14 @@ use tokio::task::JoinHandle;
 /// The address that the name server gives to every name.
 const ANSWER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const DNS: u16 = 53;
+
+/// The IPv6 address of an endpoint that was given an IPv4 one, where the network has both: of the prefix for documentation, with
+/// the other address at its end.
+pub(super) fn companion(address: Ipv4Addr) -> IpAddr {
+    let [a, b, c, d] = address.octets();
+    let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, high, low).into()
+}
 
 enum Server {
     Program(Child),

@@ -261,9 +261,24 @@ impl Bed for SimBed {
         if self.externals.has_host(name) {
             self.lab.remove_station(name).await?;
         }
-        let station = self.lab.station(name, &[address.ip()]).await?;
+        let station = self.lab.station(name, &self.external_addresses(address.ip())).await?;
         self.taps.station(&station.netns, name, Place::Eth0).await;
         self.externals.serve(&station.netns, name, address).await
+    }
+
+    fn external_addresses(&self, address: IpAddr) -> Vec<IpAddr> {
+        let has_both = matches!(self.families, Families::Dual | Families::UnannouncedV6);
+        let companion = match address {
+            IpAddr::V4(v4) if has_both => Some(external::companion(v4)),
+            _ => None,
+        };
+        std::iter::once(address).chain(companion).collect()
+    }
+
+    fn unannounced(&self, pod: &PodRef) -> Vec<IpAddr> {
+        let sandbox = self.taps.sandbox(&pod.namespace, &pod.name);
+        let addresses = sandbox.into_iter().flat_map(|sandbox| sandbox.addresses);
+        addresses.filter(|address| !self.families.announces(address)).collect()
     }
 
     async fn probe(&self, pod: &PodRef) -> Result<Vec<ProbeOutcome>> {
