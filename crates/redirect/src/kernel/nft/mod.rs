@@ -82,7 +82,9 @@ impl Survey {
     pub(super) fn apply(&self, program: &Program) -> Result<bool, Refused> {
         let mut orders = self.without_others()?;
         let wanted = Table::of(program);
-        if !self.has_own() || decode::table(&self.netlink, &self.chains)?.lines() != wanted.lines() {
+        if !self.has_own() && !decode::has_table(&self.netlink, NFT_TABLE)? {
+            orders.extend(encode::install(&wanted));
+        } else if decode::table(&self.netlink, &self.chains)?.lines() != wanted.lines() {
             orders.extend(encode::replace(&wanted));
         }
         self.commit(&orders)

@@ -3,8 +3,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 use netlink_packet_netfilter::none::ControlMessage;
@@ -44,6 +44,11 @@ impl Order {
     /// Changes what is there, of family `inet`.
     pub(super) fn change(message: NfTablesMessage, what: String) -> Self {
         Self { flags: 0, ..Self::create(message, what) }
+    }
+
+    /// Refused when the object is there already.
+    pub(super) fn alone(self) -> Self {
+        Self { flags: self.flags | NLM_F_EXCL, ..self }
     }
 
     /// The same for another family.
