@@ -134,9 +134,12 @@ impl Netlink {
         let mut bytes = Vec::new();
         let edge = |message| wrap(NetfilterProtoFamily::Unspec, NFTABLES, NetfilterMessageInner::None(message));
         put(&mut bytes, edge(ControlMessage::BatchBegin), NLM_F_REQUEST, 0);
+        let last = u32::try_from(orders.len()).unwrap_or(u32::MAX);
         for (number, order) in (1..).zip(orders) {
             let message = wrap(order.family, 0, NetfilterMessageInner::NfTables(order.message.clone()));
-            put(&mut bytes, message, NLM_F_REQUEST | NLM_F_ACK | order.flags, number);
+            // what is refused is told anyway
+            let answer = if number == last { NLM_F_ACK } else { 0 };
+            put(&mut bytes, message, NLM_F_REQUEST | answer | order.flags, number);
         }
         put(&mut bytes, edge(ControlMessage::BatchEnd), NLM_F_REQUEST, 0);
         self.make_room(&bytes, orders.len());
@@ -152,26 +155,34 @@ impl Netlink {
         };
         self.0.send(&bytes, 0).map_err(whole)?;
         // the kernel has acted when `send` returns, and every answer is there already
-        let mut answered = 0;
-        while answered < orders.len() {
+        loop {
             let mut buffer = Vec::with_capacity(ROOM);
             self.0.recv(&mut buffer, 0).map_err(whole)?;
             for message in messages(&buffer) {
                 let message = message.map_err(whole)?;
+                let number = message.header.sequence_number;
                 let NetlinkPayload::Error(answer) = message.payload else { continue };
-                answered += 1;
                 if answer.code.is_some() {
-                    let number = usize::try_from(message.header.sequence_number).unwrap_or_default();
-                    let what = number.checked_sub(1).and_then(|at| orders.get(at)).map(|order| order.what.clone());
+                    self.forget_answers();
+                    let order =
+                        usize::try_from(number).unwrap_or_default().checked_sub(1).and_then(|at| orders.get(at));
                     return Err(Refused {
-                        what: what.unwrap_or_else(|| "follow the changes as a whole".to_owned()),
+                        what: order
+                            .map_or_else(|| "follow the changes as a whole".to_owned(), |order| order.what.clone()),
                         told: words(&answer.header),
                         source: answer.to_io(),
                     });
                 }
+                if number == last {
+                    return Ok(());
+                }
             }
         }
-        Ok(())
+    }
+
+    /// Leaves nothing for the next question to take for its own answer.
+    fn forget_answers(&self) {
+        while self.0.recv(&mut Vec::with_capacity(ROOM), nix::libc::MSG_DONTWAIT).is_ok() {}
     }
 
     /// A batch must fit into one message, and its answers into the queue. Raised where the limits allow it.
