@@ -5,10 +5,13 @@
 
 use netlink_packet_netfilter::NetfilterProtoFamily;
 
+mod attributes;
 mod decode;
+mod elements;
 mod encode;
 mod expr;
 mod interval;
+mod rules;
 mod socket;
 mod table;
 
@@ -155,7 +158,7 @@ impl Survey {
             for table in tables {
                 let own: Vec<&str> =
                     chains.iter().filter(|chain| chain.table == table).map(|chain| chain.name.as_str()).collect();
-                for rule in decode::rules(&self.netlink, number, table)? {
+                for rule in rules::of(&self.netlink, number, table)? {
                     let leads_here = |e: &Expr| matches!(e, Expr::Jump(to) if own.contains(&to.as_str()));
                     if !own.contains(&rule.chain.as_str()) && rule.expressions.iter().any(leads_here) {
                         let message = encode::delete_rule(table, &rule.chain, rule.handle);

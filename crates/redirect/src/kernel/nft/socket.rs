@@ -1,10 +1,11 @@
 //! Talking to nf_tables: dumps, and batches that the kernel takes as a whole or not at all.
 
+use std::convert::Infallible;
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 use netlink_packet_netfilter::none::ControlMessage;
@@ -88,6 +89,30 @@ impl Netlink {
         question: NfTablesMessage,
         what: &str,
     ) -> Result<Vec<(NetfilterProtoFamily, NfTablesMessage)>, Refused> {
+        let found: Vec<NetfilterMessage> = self.answers(family, question, what)?;
+        let of_nftables = |NetfilterMessage { header, inner, .. }| match inner {
+            NetfilterMessageInner::NfTables(inner) => Some((header.family, inner)),
+            _ => None,
+        };
+        Ok(found.into_iter().filter_map(of_nftables).collect())
+    }
+
+    /// [`Netlink::dump`], with what the answers carry unread: the library takes time that grows with the square of a list.
+    pub(super) fn dump_unread(
+        &self,
+        family: NetfilterProtoFamily,
+        question: NfTablesMessage,
+        what: &str,
+    ) -> Result<Vec<Unread>, Refused> {
+        self.answers(family, question, what)
+    }
+
+    fn answers<T: NetlinkDeserializable>(
+        &self,
+        family: NetfilterProtoFamily,
+        question: NfTablesMessage,
+        what: &str,
+    ) -> Result<Vec<T>, Refused> {
         let refused = |source| Refused { what: what.to_owned(), told: None, source };
         for _ in 0..TRIES {
             let message = wrap(family, 0, NetfilterMessageInner::NfTables(question.clone()));
@@ -105,7 +130,7 @@ impl Netlink {
     }
 
     /// Reads the parts of a dump. [`io::ErrorKind::Interrupted`] when the rules were changed meanwhile.
-    fn collect(&self) -> io::Result<Vec<(NetfilterProtoFamily, NfTablesMessage)>> {
+    fn collect<T: NetlinkDeserializable>(&self) -> io::Result<Vec<T>> {
         let (mut found, mut spoilt) = (Vec::new(), false);
         loop {
             let mut buffer = Vec::with_capacity(ROOM);
@@ -117,11 +142,7 @@ impl Netlink {
                     NetlinkPayload::Done(_) if spoilt => return Err(io::ErrorKind::Interrupted.into()),
                     NetlinkPayload::Done(_) => return Ok(found),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    NetlinkPayload::InnerMessage(NetfilterMessage {
-                        header,
-                        inner: NetfilterMessageInner::NfTables(inner),
-                        ..
-                    }) => found.push((header.family, inner)),
+                    NetlinkPayload::InnerMessage(message) => found.push(message),
                     _ => {}
                 }
             }
@@ -158,7 +179,7 @@ impl Netlink {
         loop {
             let mut buffer = Vec::with_capacity(ROOM);
             self.0.recv(&mut buffer, 0).map_err(whole)?;
-            for message in messages(&buffer) {
+            for message in messages::<NetfilterMessage>(&buffer) {
                 let message = message.map_err(whole)?;
                 let number = message.header.sequence_number;
                 let NetlinkPayload::Error(answer) = message.payload else { continue };
@@ -198,6 +219,18 @@ impl Netlink {
     }
 }
 
+/// What a message carries behind its header, and behind the header that all of netfilter's have: attributes.
+pub(super) struct Unread(pub(super) Vec<u8>);
+
+impl NetlinkDeserializable for Unread {
+    type Error = Infallible;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
+        const NETFILTER_HEADER: usize = 4;
+        Ok(Self(payload.get(NETFILTER_HEADER..).unwrap_or_default().to_vec()))
+    }
+}
+
 fn wrap(family: NetfilterProtoFamily, resource: u16, inner: NetfilterMessageInner) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(family, 0, resource), inner)
 }
@@ -214,7 +247,7 @@ fn put(bytes: &mut Vec<u8>, message: NetfilterMessage, flags: u16, number: u32) 
 }
 
 /// The messages that one answer holds.
-fn messages(buffer: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<NetfilterMessage>>> {
+fn messages<T: NetlinkDeserializable>(buffer: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<T>>> {
     let mut rest = buffer;
     std::iter::from_fn(move || {
         let length = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes))?;
