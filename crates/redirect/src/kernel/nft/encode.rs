@@ -180,6 +180,9 @@ fn expression(expression: &Expr) -> ListAttribute<ExpressionAttribute> {
         Expr::Jump(chain) => {
             verdict(vec![VerdictAttribute::Code(Verdict::Jump), VerdictAttribute::Chain(chain.clone())])
         }
+        Expr::Goto(chain) => {
+            verdict(vec![VerdictAttribute::Code(Verdict::Goto), VerdictAttribute::Chain(chain.clone())])
+        }
         Expr::Drop => verdict(vec![VerdictAttribute::Code(Verdict::Other(DROP))]),
         Expr::Redirect => other("redir", &[(1, 1)]),
         Expr::Translate { family, port } => {

@@ -159,7 +159,8 @@ impl Survey {
                 let own: Vec<&str> =
                     chains.iter().filter(|chain| chain.table == table).map(|chain| chain.name.as_str()).collect();
                 for rule in rules::of(&self.netlink, number, table)? {
-                    let leads_here = |e: &Expr| matches!(e, Expr::Jump(to) if own.contains(&to.as_str()));
+                    let leads_here =
+                        |e: &Expr| matches!(e, Expr::Jump(to) | Expr::Goto(to) if own.contains(&to.as_str()));
                     if !own.contains(&rule.chain.as_str()) && rule.expressions.iter().any(leads_here) {
                         let message = encode::delete_rule(table, &rule.chain, rule.handle);
                         let what = format!("delete a jump from {} of table {table}", rule.chain);

@@ -116,8 +116,8 @@ fn immediate(data: &[u8]) -> Option<Expr> {
     match (code, attributes::text(verdict, 2)) {
         (0, _) => Some(Expr::Drop),
         (-5, _) => Some(Expr::Return),
-        // jump, goto
-        (-3 | -4, Some(chain)) => Some(Expr::Jump(chain.to_owned())),
+        (-3, Some(chain)) => Some(Expr::Jump(chain.to_owned())),
+        (-4, Some(chain)) => Some(Expr::Goto(chain.to_owned())),
         _ => None,
     }
 }
