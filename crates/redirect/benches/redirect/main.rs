@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let mut report = Report::new(as_json);
     install::measure(&mut report, rounds, false);
     install::measure(&mut report, rounds, true);
-    growth::measure(&mut report, rounds.div_ceil(4));
+    growth::measure(&mut report, rounds.div_ceil(2));
     connect::measure(&mut report, rounds);
     report.end();
     ExitCode::SUCCESS
