@@ -1,6 +1,7 @@
 //! What people and CI run: `cargo xtask <verb>`, one module a verb.
 
 mod args;
+mod bench;
 mod deny;
 mod doctor;
 mod e2e;
@@ -21,6 +22,8 @@ cargo xtask <verb> [arguments]
   e2e [--tags EXPR] [--name RE] [--jobs N] [--keep] [--out DIR] [--self-test] [FEATURE…]
           set up, build, and run the features on the simulator; judged by packet capture
   test    set up, build, and run unit, kernel and documentation tests
+  bench [NAME] [--json] [--rounds N]
+          set up and measure, in ratios, and say which aims were reached; all of them, or one: redirect
   lint    rustfmt, clippy with warnings denied, licences and sources of dependencies
   ci      lint and test
   setup   only the set-up: Debian packages and the pinned Envoy
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let done = match verb.as_str() {
         "e2e" => e2e::run(rest),
         "test" => args::none(&rest).and_then(|()| test::run()),
+        "bench" => bench::run(&rest),
         "lint" => args::none(&rest).and_then(|()| lint::run()),
         "ci" => args::none(&rest).and_then(|()| lint::run()).and_then(|()| test::run()),
         "setup" => args::none(&rest).and_then(|()| packages::install()).and_then(|()| envoy::locate().map(drop)),

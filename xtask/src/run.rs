@@ -50,6 +50,14 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     }
 }
 
+/// The variable by which cargo is told what to run tests and benches in.
+pub(crate) fn runner_variable() -> Result<String, Stop> {
+    let text = output(command("rustc").arg("-vV")).map_err(Stop::could_not_run)?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    let triple = host.ok_or_else(|| Stop::could_not_run("rustc -vV names no host"))?;
+    Ok(format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace('-', "_")))
+}
+
 /// Finds a program as a shell would, and in the system directories that a plain user's PATH lacks.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Unit, documentation and kernel tests.
 
-use crate::run::{bin_dir, cargo, check};
+use crate::run::{bin_dir, cargo, check, runner_variable};
 use crate::{Stop, envoy, packages, report};
 
 /// Test targets that make network namespaces: `test = false` in their crates, run here inside the sandbox.
@@ -22,8 +22,7 @@ pub(crate) fn run() -> Result<(), Stop> {
     for name in KERNEL {
         kernel.args(["--test", name]);
     }
-    let runner = format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_"));
-    kernel.env(runner, bin_dir().join("sandbox"));
+    kernel.env(runner_variable()?, bin_dir().join("sandbox"));
     check(kernel.env("PELLUCID_ENVOY", &envoy).env("PELLUCID_BIN_DIR", bin_dir()))?;
     report::step("the sandbox and the feature runner, from outside");
     let mut outside = cargo();
@@ -32,13 +31,4 @@ pub(crate) fn run() -> Result<(), Stop> {
         outside.args(["--test", name]);
     }
     check(outside.env("PELLUCID_ENVOY", &envoy).env("PELLUCID_BIN_DIR", bin_dir()))
-}
-
-/// The triple that cargo builds for by default.
-fn host_triple() -> Result<String, Stop> {
-    let text = crate::run::output(crate::run::command("rustc").arg("-vV")).map_err(Stop::could_not_run)?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .map(str::to_owned)
-        .ok_or_else(|| Stop::could_not_run("rustc -vV names no host"))
 }

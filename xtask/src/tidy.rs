@@ -30,7 +30,9 @@ fn sources() -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("readable folder") {
             let path = entry.expect("readable entry").path();
-            if path.is_dir() {
+            if path.ends_with("target") {
+                // what the fuzzer built
+            } else if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 found.push(path);

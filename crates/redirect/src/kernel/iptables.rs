@@ -3,12 +3,14 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::error::ApplyError;
@@ -248,15 +250,15 @@ fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Output, ApplyE
         .stderr(Stdio::piped())
         .spawn()
         .map_err(fail)?;
-    let finished = listen(&mut child);
-    if matches!(finished, Err(mpsc::RecvTimeoutError::Timeout)) {
+    let heard = listen(&mut child);
+    if !matches!(heard, Ok(Some(_))) {
         // it is waited for either way, so that no zombie stays
         let _ = child.kill();
     }
     let status = child.wait().map_err(fail)?;
-    match finished {
-        Ok((stdout, stderr)) => Ok(Output { success: status.success(), stdout, stderr }),
-        Err(_) => Err(ApplyError::TimedOut { program: name, after: DEADLINE }),
+    match heard.map_err(fail)? {
+        Some([stdout, stderr]) => Ok(Output { success: status.success(), stdout, stderr }),
+        None => Err(ApplyError::TimedOut { program: name, after: DEADLINE }),
     }
 }
 
@@ -269,28 +271,36 @@ fn in_memory(text: &str) -> io::Result<Stdio> {
     Ok(file.into())
 }
 
-/// Collects what the child says, until it has closed both of its outputs.
-fn listen(child: &mut Child) -> Result<(String, String), mpsc::RecvTimeoutError> {
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (told, answers) = mpsc::channel();
-    std::thread::spawn({
-        let told = told.clone();
-        move || told.send((0, read_all(stdout)))
-    });
-    std::thread::spawn(move || told.send((1, read_all(stderr))));
-    let mut texts = [String::new(), String::new()];
-    for _ in 0..2 {
-        let (index, text): (usize, String) = answers.recv_timeout(DEADLINE)?;
-        texts[index] = text;
+/// Collects what the child says, until it has closed both of its outputs; nothing when it does not do so in time.
+fn listen(child: &mut Child) -> io::Result<Option<[String; 2]>> {
+    let deadline = Instant::now() + DEADLINE;
+    let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+    let mut open: Vec<(usize, File)> =
+        pipes.into_iter().enumerate().filter_map(|(index, pipe)| Some((index, File::from(pipe?)))).collect();
+    let mut heard = [Vec::new(), Vec::new()];
+    let mut buffer = [0; 16 * 1024];
+    while !open.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut polled: Vec<_> = open.iter().map(|(_, pipe)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
+        match poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        // an end that the child has closed is ready too, to say so
+        let ready: Vec<bool> = polled.iter().map(|pipe| pipe.any() != Some(false)).collect();
+        let mut ready = ready.into_iter();
+        open.retain_mut(|(index, pipe)| {
+            if ready.next() != Some(true) {
+                return true;
+            }
+            let count = pipe.read(&mut buffer).unwrap_or(0);
+            heard[*index].extend_from_slice(&buffer[..count]);
+            count > 0
+        });
     }
-    let [stdout, stderr] = texts;
-    Ok((stdout, stderr))
-}
-
-fn read_all(pipe: Option<impl Read>) -> String {
-    let mut bytes = Vec::new();
-    let _: Option<io::Result<usize>> = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
-    String::from_utf8_lossy(&bytes).into_owned()
+    Ok(Some(heard.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())))
 }
 
 #[cfg(test)]

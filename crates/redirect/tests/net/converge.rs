@@ -1,7 +1,7 @@
 //! From whatever a namespace holds to what it should hold, with everybody else's rules left as they are.
 
 use netns::NetNs;
-use redirect::kernel::{apply_with, remove};
+use redirect::kernel::{apply_with, remove, script};
 use redirect::rules::Family;
 use redirect::{Backend, Config};
 use rstest::rstest;
@@ -179,6 +179,24 @@ fn drift_names_what_is_missing_extra_and_in_the_wrong_place(#[values(0, 1, 2)] b
     }
     in_force(&namespace, backend, &wanted);
     assert_eq!(held(&namespace), expected(backend, &wanted));
+}
+
+/// Rules that differ from ours by as little as the kernel allows.
+#[rstest]
+#[case::lookup("@exclude_uids", "!= @exclude_uids")]
+#[case::comparison("ip daddr 127.0.0.1", "ip daddr != 127.0.0.1")]
+#[case::jump("jump CONSUL_PROXY_REDIRECT", "goto CONSUL_PROXY_REDIRECT")]
+#[case::port("redirect to :15001", "redirect to :15002")]
+#[case::hook("hook output priority -100", "hook output priority -99")]
+fn a_rule_that_means_another_thing_is_drift(#[case] ours: &str, #[case] theirs: &str) {
+    let namespace = NetNs::create().expect("namespace");
+    let wanted = policy(&config(), false);
+    let script = script(Backend::Nftables, &wanted).remove(0).1;
+    assert!(script.contains(ours), "{script}");
+    sh(&namespace, &format!("nft -f - <<'END'\n{}END", script.replace(ours, theirs)));
+    assert_ne!(drift(&namespace, Backend::Nftables, &wanted), Vec::<String>::new());
+    in_force(&namespace, Backend::Nftables, &wanted);
+    assert_eq!(held(&namespace), expected(Backend::Nftables, &wanted));
 }
 
 #[test]

@@ -21,9 +21,23 @@ const ACCEPT: u32 = 1;
 /// `drop` as a verdict.
 const DROP: u32 = 0;
 
-/// Brings our table into being, whether there is one already or not.
+/// Brings our table into being where there is none.
+pub(super) fn install(table: &Table) -> Vec<Order> {
+    let mut orders = vec![new_table().alone()];
+    orders.extend(content(table));
+    orders
+}
+
+/// Brings our table into being, whether there is one already or not. The kernel destroys what was deleted only after a grace
+/// period, and keeps whoever closes the socket waiting for it: several times as long as all the rest takes.
 pub(super) fn replace(table: &Table) -> Vec<Order> {
     let mut orders = vec![new_table(), delete_table(NFT_TABLE), new_table()];
+    orders.extend(content(table));
+    orders
+}
+
+fn content(table: &Table) -> Vec<Order> {
+    let mut orders = Vec::new();
     for (number, set) in (1..).zip(&table.sets) {
         orders.push(new_set(set, number));
         orders.extend(elements(set));
@@ -165,6 +179,9 @@ fn expression(expression: &Expr) -> ListAttribute<ExpressionAttribute> {
         Expr::Return => verdict(vec![VerdictAttribute::Code(Verdict::Return)]),
         Expr::Jump(chain) => {
             verdict(vec![VerdictAttribute::Code(Verdict::Jump), VerdictAttribute::Chain(chain.clone())])
+        }
+        Expr::Goto(chain) => {
+            verdict(vec![VerdictAttribute::Code(Verdict::Goto), VerdictAttribute::Chain(chain.clone())])
         }
         Expr::Drop => verdict(vec![VerdictAttribute::Code(Verdict::Other(DROP))]),
         Expr::Redirect => other("redir", &[(1, 1)]),

@@ -120,6 +120,8 @@ pub(super) enum Expr {
     },
     Return,
     Jump(String),
+    /// Somebody else's: our rules come back.
+    Goto(String),
     Drop,
     /// To a port of the namespace, which is in the first register.
     Redirect,
@@ -164,6 +166,7 @@ pub(super) fn text(expressions: &[Expr]) -> String {
             Expr::In(set) => words.push(format!("{} @{set}", left())),
             Expr::Value { register, bytes } => values[usize::from(*register == 2)] = bytes,
             Expr::Return => words.push("return".to_owned()),
+            Expr::Goto(chain) => words.push(format!("goto {chain}")),
             Expr::Jump(chain) => words.push(format!("jump {chain}")),
             Expr::Drop => words.push("drop".to_owned()),
             Expr::Redirect => words.push(format!("redirect to :{}", Field::DestinationPort.value(values[0]))),

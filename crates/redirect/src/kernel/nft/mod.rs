@@ -5,10 +5,13 @@
 
 use netlink_packet_netfilter::NetfilterProtoFamily;
 
+mod attributes;
 mod decode;
+mod elements;
 mod encode;
 mod expr;
 mod interval;
+mod rules;
 mod socket;
 mod table;
 
@@ -82,7 +85,9 @@ impl Survey {
     pub(super) fn apply(&self, program: &Program) -> Result<bool, Refused> {
         let mut orders = self.without_others()?;
         let wanted = Table::of(program);
-        if !self.has_own() || decode::table(&self.netlink, &self.chains)?.lines() != wanted.lines() {
+        if !self.has_own() && !decode::has_table(&self.netlink, NFT_TABLE)? {
+            orders.extend(encode::install(&wanted));
+        } else if decode::table(&self.netlink, &self.chains)?.lines() != wanted.lines() {
             orders.extend(encode::replace(&wanted));
         }
         self.commit(&orders)
@@ -153,8 +158,9 @@ impl Survey {
             for table in tables {
                 let own: Vec<&str> =
                     chains.iter().filter(|chain| chain.table == table).map(|chain| chain.name.as_str()).collect();
-                for rule in decode::rules(&self.netlink, number, table)? {
-                    let leads_here = |e: &Expr| matches!(e, Expr::Jump(to) if own.contains(&to.as_str()));
+                for rule in rules::of(&self.netlink, number, table)? {
+                    let leads_here =
+                        |e: &Expr| matches!(e, Expr::Jump(to) | Expr::Goto(to) if own.contains(&to.as_str()));
                     if !own.contains(&rule.chain.as_str()) && rule.expressions.iter().any(leads_here) {
                         let message = encode::delete_rule(table, &rule.chain, rule.handle);
                         let what = format!("delete a jump from {} of table {table}", rule.chain);

@@ -1,10 +1,11 @@
 //! Talking to nf_tables: dumps, and batches that the kernel takes as a whole or not at all.
 
+use std::convert::Infallible;
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 use netlink_packet_netfilter::none::ControlMessage;
@@ -46,6 +47,11 @@ impl Order {
         Self { flags: 0, ..Self::create(message, what) }
     }
 
+    /// Refused when the object is there already.
+    pub(super) fn alone(self) -> Self {
+        Self { flags: self.flags | NLM_F_EXCL, ..self }
+    }
+
     /// The same for another family.
     pub(super) fn of(self, family: NetfilterProtoFamily) -> Self {
         Self { family, ..self }
@@ -83,6 +89,30 @@ impl Netlink {
         question: NfTablesMessage,
         what: &str,
     ) -> Result<Vec<(NetfilterProtoFamily, NfTablesMessage)>, Refused> {
+        let found: Vec<NetfilterMessage> = self.answers(family, question, what)?;
+        let of_nftables = |NetfilterMessage { header, inner, .. }| match inner {
+            NetfilterMessageInner::NfTables(inner) => Some((header.family, inner)),
+            _ => None,
+        };
+        Ok(found.into_iter().filter_map(of_nftables).collect())
+    }
+
+    /// [`Netlink::dump`], with what the answers carry unread: the library takes time that grows with the square of a list.
+    pub(super) fn dump_unread(
+        &self,
+        family: NetfilterProtoFamily,
+        question: NfTablesMessage,
+        what: &str,
+    ) -> Result<Vec<Unread>, Refused> {
+        self.answers(family, question, what)
+    }
+
+    fn answers<T: NetlinkDeserializable>(
+        &self,
+        family: NetfilterProtoFamily,
+        question: NfTablesMessage,
+        what: &str,
+    ) -> Result<Vec<T>, Refused> {
         let refused = |source| Refused { what: what.to_owned(), told: None, source };
         for _ in 0..TRIES {
             let message = wrap(family, 0, NetfilterMessageInner::NfTables(question.clone()));
@@ -100,7 +130,7 @@ impl Netlink {
     }
 
     /// Reads the parts of a dump. [`io::ErrorKind::Interrupted`] when the rules were changed meanwhile.
-    fn collect(&self) -> io::Result<Vec<(NetfilterProtoFamily, NfTablesMessage)>> {
+    fn collect<T: NetlinkDeserializable>(&self) -> io::Result<Vec<T>> {
         let (mut found, mut spoilt) = (Vec::new(), false);
         loop {
             let mut buffer = Vec::with_capacity(ROOM);
@@ -112,11 +142,7 @@ impl Netlink {
                     NetlinkPayload::Done(_) if spoilt => return Err(io::ErrorKind::Interrupted.into()),
                     NetlinkPayload::Done(_) => return Ok(found),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    NetlinkPayload::InnerMessage(NetfilterMessage {
-                        header,
-                        inner: NetfilterMessageInner::NfTables(inner),
-                        ..
-                    }) => found.push((header.family, inner)),
+                    NetlinkPayload::InnerMessage(message) => found.push(message),
                     _ => {}
                 }
             }
@@ -129,9 +155,12 @@ impl Netlink {
         let mut bytes = Vec::new();
         let edge = |message| wrap(NetfilterProtoFamily::Unspec, NFTABLES, NetfilterMessageInner::None(message));
         put(&mut bytes, edge(ControlMessage::BatchBegin), NLM_F_REQUEST, 0);
+        let last = u32::try_from(orders.len()).unwrap_or(u32::MAX);
         for (number, order) in (1..).zip(orders) {
             let message = wrap(order.family, 0, NetfilterMessageInner::NfTables(order.message.clone()));
-            put(&mut bytes, message, NLM_F_REQUEST | NLM_F_ACK | order.flags, number);
+            // what is refused is told anyway
+            let answer = if number == last { NLM_F_ACK } else { 0 };
+            put(&mut bytes, message, NLM_F_REQUEST | answer | order.flags, number);
         }
         put(&mut bytes, edge(ControlMessage::BatchEnd), NLM_F_REQUEST, 0);
         self.make_room(&bytes, orders.len());
@@ -147,26 +176,34 @@ impl Netlink {
         };
         self.0.send(&bytes, 0).map_err(whole)?;
         // the kernel has acted when `send` returns, and every answer is there already
-        let mut answered = 0;
-        while answered < orders.len() {
+        loop {
             let mut buffer = Vec::with_capacity(ROOM);
             self.0.recv(&mut buffer, 0).map_err(whole)?;
-            for message in messages(&buffer) {
+            for message in messages::<NetfilterMessage>(&buffer) {
                 let message = message.map_err(whole)?;
+                let number = message.header.sequence_number;
                 let NetlinkPayload::Error(answer) = message.payload else { continue };
-                answered += 1;
                 if answer.code.is_some() {
-                    let number = usize::try_from(message.header.sequence_number).unwrap_or_default();
-                    let what = number.checked_sub(1).and_then(|at| orders.get(at)).map(|order| order.what.clone());
+                    self.forget_answers();
+                    let order =
+                        usize::try_from(number).unwrap_or_default().checked_sub(1).and_then(|at| orders.get(at));
                     return Err(Refused {
-                        what: what.unwrap_or_else(|| "follow the changes as a whole".to_owned()),
+                        what: order
+                            .map_or_else(|| "follow the changes as a whole".to_owned(), |order| order.what.clone()),
                         told: words(&answer.header),
                         source: answer.to_io(),
                     });
                 }
+                if number == last {
+                    return Ok(());
+                }
             }
         }
-        Ok(())
+    }
+
+    /// Leaves nothing for the next question to take for its own answer.
+    fn forget_answers(&self) {
+        while self.0.recv(&mut Vec::with_capacity(ROOM), nix::libc::MSG_DONTWAIT).is_ok() {}
     }
 
     /// A batch must fit into one message, and its answers into the queue. Raised where the limits allow it.
@@ -179,6 +216,18 @@ impl Netlink {
         if answers > USUAL && setsockopt(&self.0, sockopt::RcvBufForce, &answers).is_err() {
             let _ = setsockopt(&self.0, sockopt::RcvBuf, &answers);
         }
+    }
+}
+
+/// What a message carries behind its header, and behind the header that all of netfilter's have: attributes.
+pub(super) struct Unread(pub(super) Vec<u8>);
+
+impl NetlinkDeserializable for Unread {
+    type Error = Infallible;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
+        const NETFILTER_HEADER: usize = 4;
+        Ok(Self(payload.get(NETFILTER_HEADER..).unwrap_or_default().to_vec()))
     }
 }
 
@@ -198,7 +247,7 @@ fn put(bytes: &mut Vec<u8>, message: NetfilterMessage, flags: u16, number: u32) 
 }
 
 /// The messages that one answer holds.
-fn messages(buffer: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<NetfilterMessage>>> {
+fn messages<T: NetlinkDeserializable>(buffer: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<T>>> {
     let mut rest = buffer;
     std::iter::from_fn(move || {
         let length = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes))?;
