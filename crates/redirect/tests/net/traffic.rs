@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use netns::NetNs;
-use redirect::{Backend, Hook, Packet, Policy, Verdict};
+use redirect::{Backend, Config, Hook, Packet, Policy, Verdict};
 use rstest::rstest;
 
 use crate::bed::*;
@@ -88,5 +88,31 @@ fn connections_go_where_the_verdict_says(#[values(0, 1, 2)] backend: usize) {
         for port in [80, 9090, 9091, 20000] {
             inward(from, to, port);
         }
+    }
+}
+
+/// Two lists that Consul's rules do not survive: with a range of inbound ports it stops when outbound is redirected and inbound is
+/// not, and with a block of the other family before it has begun.
+#[rstest]
+fn ranges_and_blocks_of_the_other_family_are_no_trouble(
+    #[values(0, 1, 2)] backend: usize,
+    #[values(false, true)] dual_stack: bool,
+) {
+    let ranged = Config {
+        exclude_inbound_ports: list(&["9000-9090"]),
+        exclude_outbound_ports: list(&["8200-8300"]),
+        exclude_outbound_cidrs: list(&["fd00:3::/32", "3.3.3.0/24"]),
+        ..config()
+    };
+    let street = Street::build(policy(&ranged, dual_stack), BACKENDS[backend]);
+    let out = |to: &str, port: u16, direct: &str| street.compare(Packet::tcp_out(ip(to), port, APP_UID), direct);
+    out("198.51.100.10", 8200, "neighbour");
+    out("198.51.100.10", 8201, "neighbour");
+    out("198.51.100.10", 8443, "never direct");
+    out("3.3.3.3", 80, "neighbour");
+    out("fd00:3::3", 80, "neighbour");
+    let inward = |port: u16| street.compare(Packet::tcp_in(ip(NEIGHBOUR), ip(POD), port), "pod");
+    for port in [9090, 9091, 80] {
+        inward(port);
     }
 }
