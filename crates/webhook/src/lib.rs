@@ -18,6 +18,10 @@
 //! * No more than the three name servers that a Pod may have are written, the sidecar's first.
 //! * Bookkeeping annotations set by hand are overwritten or removed.
 //!
+//! Beyond consul-k8s, and without a trace in the result unless they are used: the annotations
+//! `transparent-proxy-exclude-gids` and `transparent-proxy-safeguards` (see [`redirect::Safeguard`]), whose default is the flag
+//! `-transparent-proxy-default-safeguards`, and the flag `-rule-backend`, which connect-init is given.
+//!
 //! ```
 //! use k8s_openapi::api::core::v1::{Namespace, Pod};
 //! use webhook::{Settings, inject};
