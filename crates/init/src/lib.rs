@@ -22,6 +22,7 @@ pub mod overrides;
 mod proxy_id;
 pub mod registration;
 pub mod settings;
+pub mod termination;
 
 use catalog::Catalog;
 pub use settings::Settings;

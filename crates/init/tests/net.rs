@@ -3,10 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
 
-use fake::{Consul, REGISTERED};
+use fake::{Consul, DEADLINE, REGISTERED};
 use netns::NetNs;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use redirect::rules::{Family, Ruleset, normalise};
 use redirect::{Config, Policy};
 use rstest::rstest;
@@ -53,6 +56,10 @@ impl Pod {
 
     /// Runs the program behind `wrapper`, which is empty or a program and its arguments.
     fn connect_init(&self, path: &str, wrapper: &[&str], dual_stack: bool) -> Output {
+        self.start(path, wrapper, dual_stack).wait_with_output().expect("ran")
+    }
+
+    fn start(&self, path: &str, wrapper: &[&str], dual_stack: bool) -> Child {
         let program = env!("CARGO_BIN_EXE_connect-init");
         let words: Vec<&str> = wrapper.iter().copied().chain([program]).collect();
         let file = self.volume.path().join("proxyid");
@@ -67,7 +74,9 @@ impl Pod {
                 .env("CONSUL_DUAL_STACK", dual_stack.to_string())
                 .env("CONSUL_REDIRECT_TRAFFIC_CONFIG", config().to_json())
                 .stdin(Stdio::null())
-                .output()
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
         };
         self.namespace.run(run).expect("enter").expect("start")
     }
@@ -129,6 +138,24 @@ fn consul_may_come_up_later_than_the_pod() {
         running.join().expect("ran")
     });
     assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
+fn as_the_first_process_of_its_namespace_it_ends_at_sigterm() {
+    let pod = Pod::new();
+    let listener = pod.namespace.tcp_listen(format!("{SERVERS}:8500").parse().expect("literal")).expect("listen");
+    let consul = Consul::serve(listener, "[]", true);
+    // `unshare` waits for its child and passes its status on; the kernel spares a first process what it does not handle
+    let unshare = pod.start(PATH, &["/usr/bin/unshare", "--pid", "--fork", "--kill-child"], false);
+    consul.until(|requests| requests.len() == 2);
+    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+    let first = fs::read_to_string(children).expect("its children").trim().parse().expect("one child");
+    let told = Instant::now();
+    kill(Pid::from_raw(first), Signal::SIGTERM).expect("it runs");
+    let output = unshare.wait_with_output().expect("it ends");
+    assert!(told.elapsed() < DEADLINE, "{:?}", told.elapsed());
+    assert_eq!(output.status.code(), Some(143), "{}", self::told(&output));
+    assert_eq!(pod.rules("iptables"), Vec::<String>::new());
 }
 
 #[test]
