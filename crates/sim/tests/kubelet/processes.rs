@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use kube::api::DeleteParams;
-use serde_json::json;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use rstest::rstest;
+use serde_json::{Value, json};
 use sim::{ExecRequest, NodeAgent};
 
 use crate::bed::*;
@@ -123,5 +125,55 @@ async fn a_command_ends_with_its_container_whether_or_not_it_is_waited_for() {
     let removed = poll(async || (bed.seen.0.lock().expect("no panic").len() == 2).then_some(())).await;
     assert!(removed.is_some(), "the container's end waits for a command's");
     same(session.exit.await, 137);
+    bed.stop().await;
+}
+
+#[rstest]
+#[case::shared(json!({"shareProcessNamespace": true}), "spec.shareProcessNamespace: true")]
+#[case::of_the_node(json!({"hostPID": true}), "spec.hostPID: true")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_would_see_other_processes_is_refused(#[case] spec: Value, #[case] field: &str) {
+    let bed = Bed::new(vec![]).await;
+    let mut spec = spec;
+    spec["initContainers"] = json!([{"name": "i", "command": ["true"]}]);
+    spec["containers"] = json!([{"name": "c"}]);
+    bed.create("nosy", spec).await;
+    let init = |pod: &Pod| {
+        let status = pod.status.as_ref()?.init_container_statuses.as_ref()?.first()?.state.clone()?.waiting?;
+        (status.reason.as_deref() == Some("CreateContainerConfigError")).then(|| status.message.unwrap_or_default())
+    };
+    let pod = bed.wait("nosy", "refused", |pod| init(pod).is_some()).await;
+    let message = init(&pod).expect("it is");
+    assert!(message.contains(field) && message.contains("remove the field"), "{message}");
+    same(phase(&pod), "Pending");
+    bed.event("nosy", &format!("Failed: Error: {field} is not supported by the simulator")).await;
+    let sandbox = bed.kubelet.sandbox("default", "nosy").expect("a sandbox");
+    same(pids_in(&sandbox), vec![]);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ephemeral_container_is_alone_and_refused_where_it_would_not_be() {
+    let bed = Bed::new(vec![]).await;
+    bed.create("web", json!({"containers": [{"name": "c"}]})).await;
+    bed.ready("web").await;
+    let list = json!([
+        {"name": "alone", "image": "test/shell:1"},
+        {"name": "nosy", "image": "test/shell:1", "targetContainerName": "c"},
+    ]);
+    let patch = Patch::Strategic(json!({"spec": {"ephemeralContainers": list}}));
+    bed.pods().patch_ephemeral_containers("web", &PatchParams::default(), &patch).await.expect("patched");
+    let state = |pod: &Pod, name: &str| {
+        let all = pod.status.iter().flat_map(|status| status.ephemeral_container_statuses.iter().flatten());
+        all.into_iter().find(|status| status.name == name).and_then(|status| status.state.clone()).unwrap_or_default()
+    };
+    let settled = |pod: &Pod| {
+        let waiting = state(pod, "nosy").waiting.and_then(|waiting| waiting.reason);
+        state(pod, "alone").running.is_some() && waiting.as_deref() == Some("CreateContainerConfigError")
+    };
+    let pod = bed.wait("web", "joined by one of the two", settled).await;
+    let message = state(&pod, "nosy").waiting.and_then(|waiting| waiting.message).unwrap_or_default();
+    assert!(message.contains("targetContainerName: c"), "{message}");
+    same(numbers(&bed.exec("web", "alone", &["ls", "/proc"]).await.1).len(), 2);
     bed.stop().await;
 }
