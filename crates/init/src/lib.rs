@@ -27,6 +27,7 @@ mod reader;
 pub mod redirect_traffic;
 pub mod registration;
 pub mod settings;
+pub mod termination;
 pub mod tls;
 
 use catalog::Catalog;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use fake::{Consul, DEADLINE, REGISTERED};
 use init::catalog::{Catalog, Servers};
 use init::registration::{Patience, Pod, RegistrationError, wait};
+use nix::sys::signal::{Signal, kill};
 use rstest::rstest;
 
 #[expect(dead_code, reason = "there is no TLS in these tests")]
@@ -155,6 +156,24 @@ fn says_early_what_it_is_waiting_for() {
     log.read_to_string(&mut rest).expect("the rest");
     assert!(child.wait().expect("ends").success(), "{line}{rest}");
     assert_eq!(std::fs::read_to_string(&file).expect("written"), "web-0-web-sidecar-proxy");
+}
+
+#[test]
+fn sigterm_ends_the_wait_at_once() {
+    let consul = Consul::start("[]", true);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("proxyid");
+    let child = program(&consul, &file).spawn().expect("starts");
+    // the second request is held back by the server: the program waits
+    consul.until(|requests| requests.len() == 2);
+    let told = Instant::now();
+    kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).expect("it runs");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+    assert_eq!(output.status.code(), Some(143), "a status, not the signal's default action");
+    let lines = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(lines.matches("connect-init: ended by SIGTERM before it was done: ").count(), 1, "{lines}");
+    assert!(!file.exists());
 }
 
 #[rstest]

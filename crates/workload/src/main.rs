@@ -1,11 +1,16 @@
 //! The command line of the test program.
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 mod client;
 mod serve;
+mod termination;
+
+use termination::{CUT_OFF, Termination};
 
 /// Servers and a client for trying what a mesh does to traffic.
 #[derive(Parser)]
@@ -48,40 +53,43 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    let done = runtime.block_on(async {
-        match command {
-            Command::Serve(options) => serve::run(options).await.map(|()| true),
-            Command::Request(options) => client::request(options).await,
-            Command::Loop(options) => client::repeat(options).await,
-            Command::Dial(options) => client::dial(options).await,
-            Command::Send(options) => client::send(options).await,
-            Command::Lookup(options) => client::look_up(options).await,
-            Command::Tls(options) => client::tls(options).await,
-            Command::Exit { status } => std::process::exit(status.into()),
-            Command::Sleep => terminated().await.map(|()| true),
-        }
-    });
+    let done = runtime.block_on(run(command));
     // a name look-up that the system has not given up would be waited for
     runtime.shutdown_background();
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => fail(&error),
+    done.unwrap_or_else(|error| fail(&error))
+}
+
+/// Runs a command to its end, or until SIGTERM.
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let mut termination = Termination::listen().context("listen for signals")?;
+    let attempts: Pin<Box<dyn Future<Output = anyhow::Result<bool>>>> = match command {
+        Command::Serve(options) => {
+            return serve::run(options, &mut termination).await.map(|()| ExitCode::SUCCESS);
+        }
+        Command::Loop(options) => return client::repeat(options, &mut termination).await.map(code),
+        Command::Exit { status } => return Ok(ExitCode::from(status)),
+        Command::Sleep => {
+            termination.asked().await;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Request(options) => Box::pin(client::request(options)),
+        Command::Dial(options) => Box::pin(client::dial(options)),
+        Command::Send(options) => Box::pin(client::send(options)),
+        Command::Lookup(options) => Box::pin(client::look_up(options)),
+        Command::Tls(options) => Box::pin(client::tls(options)),
+    };
+    tokio::select! {
+        answered = attempts => answered.map(code),
+        () = termination.asked() => Ok(ExitCode::from(CUT_OFF)),
     }
+}
+
+/// Whether every attempt was answered, as an exit status.
+fn code(answered: bool) -> ExitCode {
+    if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("workload: failed to {error:#}");
     ExitCode::from(2)
-}
-
-/// Returns when the process is asked to end.
-async fn terminated() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

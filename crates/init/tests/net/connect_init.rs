@@ -1,12 +1,15 @@
 //! `connect-init` in a network namespace of its own: what it leaves there, and what it says when it cannot.
 
 use std::fs;
+use std::time::Instant;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use redirect::kernel::demanded;
 use redirect::{Backend, Policy};
 use rstest::rstest;
 
-use crate::fake::{Consul, REGISTERED};
+use crate::fake::{Consul, DEADLINE, REGISTERED};
 use crate::pod::*;
 
 #[rstest]
@@ -47,6 +50,24 @@ fn consul_may_come_up_later_than_the_pod() {
         running.join().expect("ran")
     });
     assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
+fn as_the_first_process_of_its_namespace_it_ends_at_sigterm() {
+    let pod = Pod::new();
+    let listener = pod.namespace.tcp_listen(format!("{SERVERS}:8500").parse().expect("literal")).expect("listen");
+    let consul = Consul::serve(listener, "[]", true);
+    // `unshare` waits for its child and passes its status on; the kernel spares a first process what it does not handle
+    let unshare = pod.start(PATH, &["/usr/bin/unshare", "--pid", "--fork", "--kill-child"], Backend::Auto, false);
+    consul.until(|requests| requests.len() == 2);
+    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+    let first = fs::read_to_string(children).expect("its children").trim().parse().expect("one child");
+    let told = Instant::now();
+    kill(Pid::from_raw(first), Signal::SIGTERM).expect("it runs");
+    let output = unshare.wait_with_output().expect("it ends");
+    assert!(told.elapsed() < DEADLINE, "{:?}", told.elapsed());
+    assert_eq!(output.status.code(), Some(143), "{}", crate::pod::told(&output));
+    assert_eq!(pod.rules(), Vec::new());
 }
 
 /// An image without iptables does, unless iptables is asked for.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use netns::NetNs;
 use redirect::kernel::{Line, held};
@@ -50,6 +50,11 @@ impl Pod {
 
     /// Runs the program behind `wrapper`, which is empty or a program and its arguments.
     pub(crate) fn connect_init(&self, path: &str, wrapper: &[&str], backend: Backend, dual_stack: bool) -> Output {
+        self.start(path, wrapper, backend, dual_stack).wait_with_output().expect("ran")
+    }
+
+    /// [`Self::connect_init`], which goes on.
+    pub(crate) fn start(&self, path: &str, wrapper: &[&str], backend: Backend, dual_stack: bool) -> Child {
         let program = env!("CARGO_BIN_EXE_connect-init");
         let words: Vec<&str> = wrapper.iter().copied().chain([program]).collect();
         let file = self.volume.path().join("proxyid");
@@ -65,7 +70,9 @@ impl Pod {
                 .env("CONSUL_DUAL_STACK", dual_stack.to_string())
                 .env("CONSUL_REDIRECT_TRAFFIC_CONFIG", config().to_json())
                 .stdin(Stdio::null())
-                .output()
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
         };
         self.namespace.run(run).expect("enter").expect("start")
     }

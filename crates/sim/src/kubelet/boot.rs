@@ -149,7 +149,7 @@ impl PodRuntime {
                 if self.state.borrow().slots.iter().any(|slot| slot.name() == ephemeral.name) {
                     continue;
                 }
-                // An ephemeral container is a container with a target, which a shared network does not need.
+                // An ephemeral container is a container with a target, which `processes` refuses.
                 let container = serde_json::to_value(ephemeral).and_then(serde_json::from_value::<ContainerOfPod>);
                 let Ok(container) = container else { continue };
                 let mut index = 0;

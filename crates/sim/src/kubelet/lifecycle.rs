@@ -9,7 +9,7 @@ use super::env::{self, Sources};
 use super::events::Severity;
 use super::pod::PodRuntime;
 use super::volumes::Volumes;
-use super::{etc, expand, security};
+use super::{etc, expand, processes, security};
 use crate::Image;
 use crate::runtime::{Container, ContainerSpec, Mount, ProcessSpec, StartError};
 
@@ -69,6 +69,7 @@ impl PodRuntime {
         image: &Image,
         volumes: &Volumes,
     ) -> Result<(ContainerSpec, ProcessSpec), String> {
+        processes::are_its_own(pod, &container.name)?;
         let identity = security::identity(pod, container, image)?;
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let sources = Sources::get(&self.node.client, namespace, container).await.map_err(|e| e.to_string())?;

@@ -30,6 +30,7 @@ mod node;
 mod pod;
 mod probe;
 mod probing;
+mod processes;
 mod security;
 mod state;
 mod status;

@@ -26,6 +26,7 @@ use crate::{Families, LabOptions, NodeInfo, SandboxInfo, Station};
 pub mod dns;
 mod iptables;
 pub(crate) mod plan;
+mod ready;
 pub(crate) mod rtnl;
 pub mod service_proxy;
 pub(crate) mod services;

@@ -6,10 +6,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::{Duration, Instant};
 
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{RouteMessage, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -25,9 +24,6 @@ use super::Error;
 
 /// Index of `lo`, in every namespace.
 pub(crate) const LOOPBACK: u32 = 1;
-
-/// How long the kernel may take to bring a link up that has everything it needs.
-const LINK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Requests to send together, each with what it is for.
 #[derive(Default)]
@@ -71,7 +67,7 @@ impl Batch {
         self.push(format!("remove link {name}"), 0, RouteNetlinkMessage::DelLink(link));
     }
 
-    /// Gives a link a host address, at once usable (no duplicate address detection).
+    /// Gives a link a host address, without duplicate address detection; [`super::ready`] says when it is served.
     pub(super) fn address(&mut self, index: u32, address: IpAddr) {
         let mut message = AddressMessage::default();
         message.header.family = family(address);
@@ -134,7 +130,7 @@ impl Batch {
         let mut refused = None;
         while waiting > 0 {
             let (answer, _) = socket.recv_from_full().map_err(Error::Netlink)?;
-            for message in messages(&answer)? {
+            for message in messages(&answer).map_err(Error::Netlink)? {
                 if let NetlinkPayload::Error(error) = message.payload {
                     waiting -= 1;
                     let name = what.get(message.header.sequence_number as usize - 1);
@@ -218,42 +214,6 @@ impl Route {
     }
 }
 
-/// Waits until a link carries packets. The first end of a pair that is brought up gets its queue only a moment after the
-/// second one, and what is sent meanwhile is lost: a SYN, that would be repeated after a second.
-pub(super) fn wait_until_up(socket: &Socket, index: u32) -> Result<(), Error> {
-    let deadline = Instant::now() + LINK_DEADLINE;
-    let mut state = State::Unknown;
-    while Instant::now() < deadline {
-        let mut bytes = Vec::new();
-        let mut query = LinkMessage::default();
-        query.header.index = index;
-        append(&mut bytes, 1, NLM_F_REQUEST, RouteNetlinkMessage::GetLink(query));
-        socket.send(&bytes, 0).map_err(Error::Netlink)?;
-        let (answer, _) = socket.recv_from_full().map_err(Error::Netlink)?;
-        for message in messages(&answer)? {
-            match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                    let found = link.attributes.iter().find_map(|attribute| match attribute {
-                        LinkAttribute::OperState(state) => Some(*state),
-                        _ => None,
-                    });
-                    state = found.unwrap_or(state);
-                }
-                NetlinkPayload::Error(error) => {
-                    return Err(Error::Refused { what: format!("look at link {index}"), source: error.to_io() });
-                }
-                _ => {}
-            }
-        }
-        if state == State::Up {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_micros(100));
-    }
-    let source = io::Error::new(io::ErrorKind::TimedOut, format!("its state is {state:?}"));
-    Err(Error::Refused { what: format!("bring up link {index}"), source })
-}
-
 fn open() -> Result<Socket, Error> {
     let mut socket = Socket::new(NETLINK_ROUTE).map_err(Error::Netlink)?;
     socket.bind_auto().map_err(Error::Netlink)?;
@@ -261,7 +221,8 @@ fn open() -> Result<Socket, Error> {
     Ok(socket)
 }
 
-fn append(bytes: &mut Vec<u8>, sequence: u32, flags: u16, message: RouteNetlinkMessage) {
+/// Puts a message behind others of one datagram.
+pub(super) fn append(bytes: &mut Vec<u8>, sequence: u32, flags: u16, message: RouteNetlinkMessage) {
     let mut header = NetlinkHeader::default();
     header.flags = flags;
     header.sequence_number = sequence;
@@ -273,8 +234,9 @@ fn append(bytes: &mut Vec<u8>, sequence: u32, flags: u16, message: RouteNetlinkM
     message.serialize(&mut bytes[start..start + message.buffer_len()]);
 }
 
-fn messages(mut bytes: &[u8]) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, Error> {
-    let strange = |error: rtnetlink::packet_core::DecodeError| Error::Netlink(io::Error::other(error));
+/// The messages of a datagram.
+pub(super) fn messages(mut bytes: &[u8]) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
+    let strange = |error: rtnetlink::packet_core::DecodeError| io::Error::other(error);
     let mut found = Vec::new();
     while !bytes.is_empty() {
         let length = NetlinkBuffer::new_checked(&bytes).map_err(strange)?.length() as usize;
@@ -288,6 +250,7 @@ fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn full_length(address: IpAddr) -> u8 {
+/// Length of the prefix that is one address.
+pub(super) fn full_length(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }

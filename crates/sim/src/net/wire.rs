@@ -11,7 +11,8 @@ use netns::NetNs;
 use rtnetlink::sys::Socket;
 
 use super::iptables::restore;
-use super::rtnl::{Batch, End, LOOPBACK, Route, wait_until_up};
+use super::ready;
+use super::rtnl::{Batch, End, LOOPBACK, Route};
 use super::sysctl::{self, Role};
 use super::{Error, primary};
 use crate::Families;
@@ -56,12 +57,11 @@ pub(super) fn fabric(addresses: &[IpAddr], families: Families) -> Result<(), Err
         batch.address(LOOPBACK, *address);
     }
     if families == Families::V6 {
-        batch.commit()?;
-        return Ok(());
+        return ready::addresses_are_served(&batch.commit()?, addresses);
     }
     // What no host has goes nowhere; see `refuse_absent_pods` for why a rule says so.
     batch.route(Route::to_network(Ipv4Addr::UNSPECIFIED.into(), 0, LOOPBACK));
-    batch.commit()?;
+    ready::addresses_are_served(&batch.commit()?, addresses)?;
     restore(true, "*filter\n-A FORWARD -o lo -j REJECT --reject-with icmp-net-unreachable\nCOMMIT\n")
         .map_err(Error::Rules)
 }
@@ -87,7 +87,8 @@ impl Cable<'_> {
         let host = NetNs::create()?;
         let socket = host.run(|| self.host_side())??;
         self.router.run(|| self.router_side())??;
-        wait_until_up(&socket, ETH0)?;
+        ready::link_is_up(&socket, ETH0)?;
+        ready::addresses_are_served(&socket, self.addresses)?;
         Ok(host)
     }
 

@@ -10,13 +10,13 @@ use nix::unistd::Pid;
 use tokio::process::Child;
 use tokio::sync::watch;
 
-use super::launch::{StartError, Started, launch};
-use super::leftovers;
+use super::launch::{self, StartError};
 use super::log::LogFile;
+use super::pids::Pids;
 use super::spec::{ContainerSpec, Order, ProcessSpec, Target};
 
-/// How long the log of an ended container is waited for. Its pipes close when its last process ends, and all are killed;
-/// only a process that handed the pipe out of the container could hold it open.
+/// How long the log of an ended container is waited for. Its pipes close with its last process, which has ended before the
+/// main one is said to have; only a process that handed the pipe out of the container could hold it open.
 const DRAIN: Duration = Duration::from_millis(500);
 
 /// How a container's main process ended.
@@ -31,7 +31,7 @@ pub struct Exit {
 /// A container that was started. Dropping it does not stop it; [`Container::stop`] and [`Container::kill`] do.
 #[derive(Debug)]
 pub struct Container {
-    /// The main process, in the sandbox's process namespace.
+    /// The main process, as the sandbox counts processes; the container counts it as 1.
     pub pid: u32,
     /// When its program began.
     pub started_at: Timestamp,
@@ -39,6 +39,7 @@ pub struct Container {
     pub log: Arc<LogFile>,
     pub(super) shim: PathBuf,
     pub(super) process: ProcessSpec,
+    pub(super) pids: Pids,
     exit: watch::Receiver<Option<Exit>>,
 }
 
@@ -58,28 +59,25 @@ impl Container {
         let file = LogFile::create(&log, &previous).map_err(|source| StartError::Log { path: log, source })?;
         let order = Order { target: Target::New(container), process };
         let log = Arc::new(file);
-        let started = launch(&shim, &order).await;
+        let started = launch::first(&shim, &order).await;
         if let Err(StartError::Program { message, .. }) = &started {
             // There a person looks first.
             log.copy(message.as_bytes(), "stderr").await;
         }
-        let Started { mut child, pid, mount_namespace } = started?;
+        let (mut child, pids) = started?;
+        let pid = child.id().unwrap_or_default();
         let (sender, exit) = watch::channel(None);
         let copies = copy_output(&mut child, &log);
         let copied = Arc::clone(&log);
         tokio::spawn(async move {
             let code = child.wait().await.map_or(255, exit_code);
             let at = Timestamp::now();
-            // Joining fails only when the thread panicked: then there is nothing better to do either.
-            let _ =
-                tokio::task::spawn_blocking(move || mount_namespace.map(|namespace| leftovers::kill_all(&namespace)))
-                    .await;
             let _ = tokio::time::timeout(DRAIN, copies).await;
             copied.close();
             sender.send_replace(Some(Exit { code, at }));
         });
         let Order { process, .. } = order;
-        Ok(Self { pid, started_at: Timestamp::now(), log, shim, process, exit })
+        Ok(Self { pid, started_at: Timestamp::now(), log, shim, process, pids, exit })
     }
 
     /// Waits for the end.
@@ -97,7 +95,7 @@ impl Container {
         self.exit.borrow().is_none()
     }
 
-    /// Sends a signal to the main process.
+    /// Sends a signal to the main process, which gets, but for SIGKILL and SIGSTOP, only those that it handles.
     pub fn signal(&self, signal: Signal) {
         if self.is_running() {
             // Gone in between is as good.
@@ -114,7 +112,7 @@ impl Container {
         }
     }
 
-    /// SIGKILL to every process of the container.
+    /// SIGKILL to the main process, and so to every process of the container.
     pub async fn kill(&self) -> Exit {
         self.signal(Signal::SIGKILL);
         self.wait().await

@@ -4,10 +4,13 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::net::unix::pipe;
+use tokio::process::Child;
+use tokio::sync::oneshot;
 
 use super::container::{Container, exit_code};
-use super::launch::{StartError, launch};
+use super::launch::{self, StartError};
 use super::spec::{Order, Target};
 use crate::{AgentError, ExecSession};
 
@@ -18,10 +21,12 @@ impl Container {
     /// # Errors
     /// When the container does not run, or the shim does not start.
     pub async fn exec(&self, command: &[String], stdin: bool) -> Result<ExecSession, AgentError> {
+        let not_running = || {
+            let name = self.log.path().file_stem().unwrap_or_default();
+            AgentError::NotRunning(name.to_string_lossy().into_owned())
+        };
         if !self.is_running() {
-            return Err(AgentError::NotRunning(
-                self.log.path().file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            ));
+            return Err(not_running());
         }
         let mut process = self.process.clone();
         process.args = command.to_vec();
@@ -31,14 +36,14 @@ impl Container {
             .as_ref()
             .map(|(_, read)| PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), read.as_raw_fd())));
         let order = Order { target: Target::Join { pid: self.pid }, process };
-        let started = launch(&self.shim, &order).await;
+        let started = launch::further(&self.shim, &order, &self.pids).await;
         let stdin = pipe.map(|(write, _)| Box::new(write) as Box<_>);
         match started {
-            Ok(mut started) => {
-                let (Some(stdout), Some(stderr)) = (started.child.stdout.take(), started.child.stderr.take()) else {
+            Ok(mut child) => {
+                let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
                     return Err(std::io::Error::other("the shim's output was taken").into());
                 };
-                let exit = async move { started.child.wait().await.map_or(255, exit_code) }.boxed();
+                let exit = attend(child);
                 Ok(ExecSession { stdin, stdout: Box::new(stdout), stderr: Box::new(stderr), exit })
             }
             Err(StartError::Program { code, message }) => {
@@ -52,7 +57,28 @@ impl Container {
                     exit: futures::future::ready(code).boxed(),
                 })
             }
+            Err(StartError::Ended) => Err(not_running()),
             Err(error) => Err(std::io::Error::other(error).into()),
         }
     }
+}
+
+/// The exit code of a command, which ends when nobody wants to know it any more.
+///
+/// The command is waited for whether or not anybody asks: the kernel does not let a container's main process end before
+/// the last one of its namespace has been.
+fn attend(mut child: Child) -> BoxFuture<'static, i32> {
+    let (mut sender, code) = oneshot::channel();
+    tokio::spawn(async move {
+        let status = tokio::select! {
+            status = child.wait() => status,
+            () = sender.closed() => {
+                // It may have ended by itself.
+                let _ = child.kill().await;
+                return;
+            }
+        };
+        let _ = sender.send(status.map_or(255, exit_code));
+    });
+    async move { code.await.unwrap_or(255) }.boxed()
 }

@@ -1,15 +1,16 @@
 //! Starting the shim and hearing whether the program runs.
 
-use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
-use super::spec::{Order, Report, Target};
+use super::pids::Pids;
+use super::spec::{Order, Report};
 
 /// Why a process did not start.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The container in which a further program was to run has ended.
+    #[error("the container has ended")]
+    Ended,
     /// The container could not be made, or its program not be run.
     #[error("{message}")]
     Program {
@@ -64,48 +68,60 @@ pub fn shim_path() -> Result<PathBuf, StartError> {
         .ok_or(StartError::NoShim { beside: own })
 }
 
-/// A program that runs in a container.
-pub(super) struct Started {
-    pub(super) child: Child,
-    pub(super) pid: u32,
-    /// Of a new container. While it is open, no other namespace has its inode number.
-    pub(super) mount_namespace: Option<File>,
+/// Runs the shim with `order` as the first process of a new process namespace, and waits until the program runs.
+pub(super) async fn first(shim: &Path, order: &Order) -> Result<(Child, Pids), StartError> {
+    let (command, socket) = prepare(shim)?;
+    let (mut child, pids) = Pids::with_first(command).await.map_err(|source| failed(shim, source))?;
+    hand_over(shim, order, socket, &mut child).await?;
+    Ok((child, pids))
 }
 
-/// Runs the shim with `order` and waits until the program runs. Output is piped, standard input is what the order says.
-pub(super) async fn launch(shim: &PathBuf, order: &Order) -> Result<Started, StartError> {
-    let fail = |source| StartError::Shim { shim: shim.clone(), source };
-    let (ours, theirs) = UnixStream::pair().map_err(fail)?;
-    ours.set_nonblocking(true).map_err(fail)?;
-    let mut child = Command::new(shim)
+/// As [`first`], as a further process of the namespace `pids`.
+pub(super) async fn further(shim: &Path, order: &Order, pids: &Pids) -> Result<Child, StartError> {
+    let (command, socket) = prepare(shim)?;
+    let mut child = pids.add(command).await.map_err(|source| match source.kind() {
+        io::ErrorKind::OutOfMemory => StartError::Ended,
+        _ => failed(shim, source),
+    })?;
+    match hand_over(shim, order, socket, &mut child).await {
+        Ok(()) => Ok(child),
+        // Killed before it had read its order.
+        Err(StartError::Shim { source, .. })
+            if matches!(source.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+        {
+            Err(StartError::Ended)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn failed(shim: &Path, source: io::Error) -> StartError {
+    StartError::Shim { shim: shim.to_owned(), source }
+}
+
+/// The shim's command, with piped output, and our end of its standard input.
+fn prepare(shim: &Path) -> Result<(Command, UnixStream), StartError> {
+    let (ours, theirs) = UnixStream::pair().map_err(|source| failed(shim, source))?;
+    ours.set_nonblocking(true).map_err(|source| failed(shim, source))?;
+    let mut command = Command::new(shim);
+    command
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(fail)?;
-    let pid = child.id().unwrap_or_default();
-    let socket = tokio::net::UnixStream::from_std(ours).map_err(fail)?;
-    let (answers, mut orders) = socket.into_split();
-    let mut answers = BufReader::new(answers).lines();
+        .kill_on_drop(true);
+    Ok((command, ours))
+}
+
+/// Gives the order and waits until the program runs; its standard input is what the order says.
+async fn hand_over(shim: &Path, order: &Order, socket: UnixStream, child: &mut Child) -> Result<(), StartError> {
+    let fail = |source| failed(shim, source);
+    let mut socket = tokio::net::UnixStream::from_std(socket).map_err(fail)?;
     let mut text = serde_json::to_vec(order).map_err(|e| fail(e.into()))?;
     text.push(b'\n');
-    orders.write_all(&text).await.map_err(fail)?;
-    // Closing our direction is the word to go on; a new container's shim is looked at first.
-    let mut orders = Some(orders).filter(|_| matches!(order.target, Target::New(_)));
-    let mut mount_namespace = None;
-    while let Some(line) = answers.next_line().await.map_err(fail)? {
-        match serde_json::from_str(&line).map_err(|e| fail(e.into()))? {
-            Report::Namespaces => {
-                mount_namespace = Some(File::open(format!("/proc/{pid}/ns/mnt")).map_err(fail)?);
-                drop(orders.take());
-            }
-            Report::Failed { code, message } => {
-                let _ = child.wait().await;
-                return Err(StartError::Program { code, message });
-            }
-        }
-    }
-    Ok(Started { child, pid, mount_namespace })
+    socket.write_all(&text).await.map_err(fail)?;
+    let Some(line) = BufReader::new(socket).lines().next_line().await.map_err(fail)? else { return Ok(()) };
+    let Report { code, message } = serde_json::from_str(&line).map_err(|e| fail(e.into()))?;
+    let _ = child.wait().await;
+    Err(StartError::Program { code, message })
 }

@@ -3,8 +3,8 @@
 mod container;
 mod exec;
 mod launch;
-mod leftovers;
 mod log;
+mod pids;
 pub mod shim;
 mod spec;
 

@@ -84,19 +84,14 @@ pub struct Order {
     pub process: ProcessSpec,
 }
 
-/// What the shim answers, one JSON line each; the end of the stream means that the program runs.
+/// What the shim answers, as a line of JSON, when the container could not be made or the program not be run. The end of
+/// the stream without one means that the program runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Report {
-    /// The namespaces of a new container are made. The shim goes on when the parent has closed its direction: it looks at
-    /// them first, for once the program runs it may end before it can be looked at.
-    Namespaces,
-    /// The container could not be made or the program not be run.
-    Failed {
-        /// 126 (cannot be run), 127 (not found) or 125 (our fault).
-        code: i32,
-        /// In runc's words where it has some.
-        message: String,
-    },
+pub struct Report {
+    /// 126 (cannot be run), 127 (not found) or 125 (our fault).
+    pub code: i32,
+    /// In runc's words where it has some.
+    pub message: String,
 }
 
 /// What containerd grants when a Pod says nothing.

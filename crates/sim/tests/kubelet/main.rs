@@ -3,3 +3,4 @@
 mod bed;
 mod container;
 mod lifecycle;
+mod processes;

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use tokio::io::AsyncReadExt;
 use workload::report::Report;
 
+use crate::termination::Termination;
 use attempt::Attempt;
 use target::{Scheme, Target};
 use workload::payload::Payload;
@@ -154,22 +155,21 @@ pub(crate) async fn request(options: RequestOptions) -> anyhow::Result<bool> {
     Ok(all)
 }
 
-/// Keeps making attempts.
-pub(crate) async fn repeat(options: LoopOptions) -> anyhow::Result<bool> {
+/// Keeps making attempts. The end of the input lets the one that is under way come to its end, SIGTERM does not.
+pub(crate) async fn repeat(options: LoopOptions, termination: &mut Termination) -> anyhow::Result<bool> {
     let mut ticks = tokio::time::interval(Duration::from_millis(options.interval_ms.max(1)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let end = async {
-        tokio::select! {
-            ended = crate::terminated() => ended,
-            () = input_ended() => Ok(()),
-        }
-    };
-    tokio::pin!(end);
+    let mut input = std::pin::pin!(input_ended());
     let mut all = true;
     loop {
         tokio::select! {
-            _ = ticks.tick() => all &= print(&once(&options.http).await?)?,
-            ended = &mut end => return ended.map(|()| all),
+            _ = ticks.tick() => {}
+            () = &mut input => return Ok(all),
+            () = termination.asked() => return Ok(all),
+        }
+        tokio::select! {
+            report = once(&options.http) => all &= print(&report?)?,
+            () = termination.asked() => return Ok(all),
         }
     }
 }

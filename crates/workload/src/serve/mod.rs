@@ -9,6 +9,8 @@ use clap::{Args, ValueEnum};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
+use crate::termination::Termination;
+
 mod http;
 mod lines;
 mod tls;
@@ -83,7 +85,7 @@ enum Service {
 }
 
 /// Serves until SIGTERM.
-pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+pub(crate) async fn run(options: Options, termination: &mut Termination) -> anyhow::Result<()> {
     let name = match options.name {
         Some(name) => name,
         None => nix::unistd::gethostname().context("read the host's name")?.to_string_lossy().into_owned(),
@@ -111,7 +113,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         let socket = UdpSocket::from_std(bound(Type::DGRAM, SocketAddr::new(address, port))?.into())?;
         tokio::spawn(lines::datagrams(socket, Arc::clone(&identity)));
     }
-    crate::terminated().await
+    termination.asked().await;
+    Ok(())
 }
 
 fn combine<'a>(ports: &'a [u16], addresses: &'a [IpAddr]) -> impl Iterator<Item = (u16, IpAddr)> + 'a {

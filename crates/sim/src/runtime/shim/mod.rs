@@ -1,10 +1,10 @@
 //! The inside of the program `sim-container`: namespaces, root, identity, then the container's own program.
 //!
-//! It is single-threaded and has one purpose, so this is where the namespaces that `netns` does not own (mount, UTS,
-//! IPC) are made and entered. Standard input is a socket: the [`Order`] comes in, [`Report`]s go out, and because the
-//! socket closes on exec, its end tells the parent that the program runs.
+//! It is single-threaded and has one purpose, so this is where mount, UTS and IPC namespaces are made and entered; it is
+//! born in the container's process namespace. Standard input is a socket: the [`Order`] comes in, a [`Report`] of failure
+//! goes out, and because the socket closes on exec, its end tells the parent that the program runs.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
     };
     // For `exec`, whose standard error this is; a container's parent reads the report.
     let _ = writeln!(std::io::stderr(), "{}", failure.message);
-    report(&mut parent, &Report::Failed { code: failure.code, message: failure.message });
+    report(&mut parent, &Report { code: failure.code, message: failure.message });
     ExitCode::from(u8::try_from(failure.code).unwrap_or(125))
 }
 
@@ -93,8 +93,6 @@ fn run(parent: &mut UnixStream) -> Result<std::convert::Infallible, Failure> {
     match &order.target {
         Target::New(container) => {
             root::make_namespaces(container)?;
-            report(parent, &Report::Namespaces);
-            parent.read_to_end(&mut Vec::new()).during("wait for the parent to look")?;
             root::assemble(container)?;
         }
         Target::Join { pid } => join::join(*pid)?,

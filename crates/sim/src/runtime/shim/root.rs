@@ -91,14 +91,16 @@ fn system(layers: &Layers) -> Result<(), Failure> {
 }
 
 fn kernel_files(layers: &Layers, privileged: bool) -> Result<(), Failure> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let proc = layers.root.join("proc");
-    bind(Path::new("/proc"), &proc, false).during("mount /proc")?;
+    // A fresh one shows the processes of the namespace that the shim was born in.
+    mount(Some("proc"), &proc, Some("proc"), flags, None::<&str>)
+        .during("mount /proc (its own, beside a /proc of which nothing is hidden)")?;
     if !privileged {
         let sys = proc.join("sys");
         bind(&sys, &sys, true).during("mount /proc/sys read-only")?;
     }
     // Where a user namespace sees a masked /sys the kernel refuses a fresh one; few programs miss it.
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let flags = if privileged { flags } else { flags | MsFlags::MS_RDONLY };
     let _ = mount(Some("sysfs"), &layers.root.join("sys"), Some("sysfs"), flags, None::<&str>);
     Ok(())
