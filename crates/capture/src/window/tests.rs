@@ -51,6 +51,24 @@ fn mutual_tls(#[case] asked: &[u8], #[case] answered: &[u8], #[case] expected: &
     assert!(why(verdict.clone()).contains(expected), "{}", why(verdict));
 }
 
+#[rstest]
+#[case::forwarded_to_it(true, "holds")]
+#[case::forwarded_elsewhere(false, "no packet between the two")]
+fn plaintext_by_way_of_an_address_of_somebody_else(#[case] arrived: bool, #[case] expected: &str) {
+    const NODE_PORT: &str = "203.0.113.9:30080";
+    let mut sender = Scene::new("default/client", Place::Eth0);
+    sender.connection(Direction::Out, &Talk { asked: CANARY.as_bytes(), ..Talk::new(CLIENT, NODE_PORT) });
+    let mut receiver = Scene::new("default/server", Place::Eth0);
+    if arrived {
+        // masqueraded on its way
+        receiver.connection(Direction::In, &Talk { asked: CANARY.as_bytes(), ..Talk::new("172.18.0.2:41000", SERVER) });
+    }
+    let both = evidence(&[&sender, &receiver]);
+    let dialled = Some(address(NODE_PORT).ip());
+    let verdict = both.since(Timestamp::START).plaintext(&client(), &server(), dialled, CANARY);
+    assert!(why(verdict.clone()).contains(expected), "{}", why(verdict));
+}
+
 #[test]
 fn tls_that_did_not_arrive_as_it_left_is_none_between_the_two() {
     let asked = [hello(SNI, &[]), record(23, b"x")].concat();
