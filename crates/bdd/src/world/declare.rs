@@ -55,6 +55,7 @@ impl World {
             return Ok(());
         }
         self.settings.buildable()?;
+        self.settings.changeable(&before)?;
         self.bed_now()?.reconfigure(&self.settings).await.context("change the mesh")
     }
 
@@ -245,6 +246,10 @@ impl World {
     pub(crate) fn change(&mut self, name: &str, rows: &[(String, String)]) -> Result<Workload> {
         let name = self.instance(name)?.workload;
         let workload = self.workloads.get_mut(&name).with_context(|| format!("find the workload {name}"))?;
+        let fixed = ["namespace", "kind"];
+        if let Some((key, value)) = rows.iter().find(|(key, _)| fixed.contains(&key.as_str())) {
+            anyhow::bail!("change {key:?} of {workload} to {value:?}: it is settled when a workload is made");
+        }
         workload.apply(rows)?;
         Ok(workload.clone())
     }
@@ -252,8 +257,17 @@ impl World {
     /// Changes how many Pods a workload should have.
     pub(crate) fn rescale(&mut self, name: &str, replicas: u32) -> Result<Workload> {
         let workload = self.workloads.get_mut(name).with_context(|| format!("find the workload {name}"))?;
+        if replicas == 0 {
+            self.stopped.insert(name.to_owned(), workload.replicas.max(1));
+        }
         workload.replicas = replicas;
         Ok(workload.clone())
+    }
+
+    /// How many Pods a workload has when it is started: as many as it had when it was stopped.
+    pub(crate) fn replicas_when_started(&self, name: &str) -> u32 {
+        let now = self.workloads.get(name).map_or(0, |w| w.replicas);
+        if now > 0 { now } else { self.stopped.get(name).copied().unwrap_or(1) }
     }
 
     /// Writes ServiceIntentions, one per destination, with every source that steps named.
