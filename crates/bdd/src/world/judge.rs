@@ -235,11 +235,14 @@ impl World {
         Ok(said)
     }
 
-    /// All Pods of a workload end with success.
+    /// All Pods of a workload end with success. A proxy that is asked to end drains first, for as long as its grace period
+    /// says.
     pub(crate) async fn completes(&mut self, name: &str) -> Result<()> {
         let bed = self.bed().await?;
         let workload = self.spec(name)?;
-        let deadline = Instant::now() + bed.timing().ready;
+        let grace =
+            self.settings.number("connectInject.sidecarProxy.lifecycle.defaultShutdownGracePeriodSeconds", 30)?;
+        let deadline = Instant::now() + bed.timing().ready + Duration::from_secs(grace.into());
         loop {
             let pods = bed.pods().of(&workload.namespace, &workload.name);
             let phase = |p: &k8s_openapi::api::core::v1::Pod| p.status.as_ref().and_then(|s| s.phase.clone());
