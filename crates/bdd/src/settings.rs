@@ -143,6 +143,30 @@ impl Settings {
         Some(text.split(',').map(|n| n.trim().trim_matches('"').to_owned()).filter(|n| !n.is_empty()).collect())
     }
 
+    /// `connectInject.enabled`: whether there is an injector at all.
+    ///
+    /// # Errors
+    /// As [`Settings::flag`].
+    pub fn injector(&self) -> Result<bool> {
+        self.flag("connectInject.enabled", true)
+    }
+
+    /// Refuses to change what only a new lab can have.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn changeable(&self, before: &Self) -> Result<()> {
+        const FIXED: &[&str] =
+            &["nodes", "node lacks", "failing rule", "pod addresses", "rule backend", "global.datacenter"];
+        match FIXED.iter().find(|key| self.get(key) != before.get(key)) {
+            Some(key) => bail!(
+                "change {key} of a running mesh to {:?}: it is settled when the mesh is set up, by `a mesh with:`",
+                self.get(key).unwrap_or("default")
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// `connectInject.transparentProxy.defaultEnabled`.
     ///
     /// # Errors
@@ -212,7 +236,10 @@ impl Settings {
     /// # Errors
     /// When the value is no number.
     pub fn nodes(&self) -> Result<usize> {
-        Ok(usize::try_from(self.number("nodes", 1)?)?.max(1))
+        match usize::try_from(self.number("nodes", 1)?)? {
+            0 => bail!("set nodes to \"0\": there is at least one"),
+            nodes => Ok(nodes),
+        }
     }
 
     /// What the nodes' kernel lacks.
@@ -294,6 +321,21 @@ impl Settings {
                 return Err(comes_with(&format!("{key} {value}"), issue));
             }
         }
+        self.nodes()?;
+        self.failing_rule()?;
+        self.consul_dns()?;
+        self.injector()?;
+        self.overwrite_probes()?;
+        for key in [
+            "connectInject.default",
+            "connectInject.metrics.defaultEnabled",
+            "connectInject.metrics.defaultEnableMerging",
+            "connectInject.sidecarProxy.lifecycle.defaultEnabled",
+            "connectInject.sidecarProxy.lifecycle.defaultEnableShutdownDrainListeners",
+            "global.metrics.enabled",
+        ] {
+            self.flag(key, false)?;
+        }
         self.backend()?;
         self.families()?;
         self.lacks()?;
@@ -334,6 +376,24 @@ mod tests {
         assert!(settings.consul_dns().expect("chart defaults"));
         settings.merge(&rows(&[("dns.enableRedirection", "false")])).expect("a Helm value");
         assert!(!settings.consul_dns().expect("a truth value"));
+    }
+
+    #[test]
+    fn a_running_mesh_keeps_what_only_a_new_one_can_have() {
+        let before = Settings::default();
+        let mut after = before.clone();
+        after.merge(&rows(&[("connectInject.default", "true")])).expect("a Helm value");
+        after.changeable(&before).expect("a flag of the webhook");
+        after.merge(&rows(&[("nodes", "3")])).expect("a setting of the bed");
+        let error = after.changeable(&before).expect_err("nodes").to_string();
+        assert!(error.contains("nodes") && error.contains("\"3\""), "{error}");
+    }
+
+    #[test]
+    fn there_is_at_least_one_node() {
+        let mut settings = Settings::default();
+        settings.merge(&rows(&[("nodes", "0")])).expect("a setting of the bed");
+        assert!(settings.nodes().is_err());
     }
 
     #[test]

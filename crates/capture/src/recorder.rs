@@ -104,7 +104,7 @@ impl Recorder {
     }
 
     /// How many bytes of packets the kernel keeps for each interface of later taps while the reader does not get the
-    /// processor; 8 MiB for a loopback and 2 MiB for others unless set. A reader that has to wait loses nothing of a stream
+    /// processor; 8 MiB for a loopback and 2 MiB for others unless more is set. A reader that has to wait loses nothing of a stream
     /// that fits.
     #[must_use]
     pub fn with_buffer(mut self, bytes: usize) -> Self {
@@ -129,7 +129,7 @@ impl Recorder {
     pub async fn tap(&self, netns: &NetNs, interface: &str, vantage: Vantage) -> Result<Tap, Error> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (namespace, name, buffer) =
-            (netns.clone(), interface.to_owned(), self.buffer.unwrap_or(reader::buffer(vantage.place)));
+            (netns.clone(), interface.to_owned(), reader::buffer(vantage.place).max(self.buffer.unwrap_or_default()));
         let opened = tokio::task::spawn_blocking(move || namespace.run(|| reader::open(&name, buffer))).await;
         let opened = opened.map_err(|_| Error::Finished(vantage.clone()))?;
         let opened = opened.map_err(|source| Error::Namespace { vantage: vantage.clone(), source })?;

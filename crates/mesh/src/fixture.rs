@@ -41,6 +41,7 @@ pub(crate) fn world(names: &[&str], default_intention: Intention, entries: &[(&s
             namespace: "default".to_owned(),
             name: (*name).to_owned(),
             uid: String::new(),
+            generation: 1,
             spec: spec.clone(),
         })
         .collect();

@@ -90,6 +90,7 @@ mod tests {
                 namespace: "default".into(),
                 name: destination.replace('*', "all"),
                 uid: String::new(),
+                generation: 1,
                 spec: json!({"destination": {"name": destination}, "sources": sources}),
             })
             .collect();

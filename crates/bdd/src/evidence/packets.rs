@@ -81,7 +81,10 @@ impl World {
         let acted = matches!(&self.last, Some(Last::Asked(ask, _)) if ask.client.split('/').next() == Some(from)
             || self.workloads.contains_key(&client) && ask.client == client);
         let since = if acted { self.since() } else { Timestamp::START };
-        let canary = if acted { self.last_attempt().ok().map(|(_, a)| a.canary) } else { None };
+        let canaries: Vec<String> = match &self.last {
+            Some(Last::Asked(_, attempts)) if acted => attempts.iter().map(|a| a.canary.clone()).collect(),
+            _ => Vec::new(),
+        };
         if self.pods(from).await?.is_empty() && self.pod(from).await.is_err() {
             // no Pod ever had a network from which something could have been sent
             self.proven += 1;
@@ -104,12 +107,14 @@ impl World {
                 // Without a canary all connections to the application count. With one they do not: the proxy opens a
                 // connection to the application for every TCP probe of its own listener, and says nothing on it.
                 let ports: Vec<u16> =
-                    if canary.is_some() { Vec::new() } else { workload.listens.iter().map(|l| l.port).collect() };
+                    if canaries.is_empty() { workload.listens.iter().map(|l| l.port).collect() } else { Vec::new() };
+                let wanted: Vec<Option<String>> =
+                    if canaries.is_empty() { vec![None] } else { canaries.into_iter().map(Some).collect() };
                 let receivers: Vec<Host> =
                     self.pods(&x).await?.into_iter().map(|p| Host::new(p.host(), p.addresses)).collect();
                 self.prove_not(move |evidence| {
                     let window = evidence.since(since);
-                    all(&receivers, |to| window.no_proxy_leg(to, canary.as_deref(), &ports))
+                    all(&wanted, |canary| all(&receivers, |to| window.no_proxy_leg(to, canary.as_deref(), &ports)))
                 })
                 .await
             }
@@ -181,20 +186,19 @@ impl World {
     }
 }
 
-/// A statement about each of several hosts.
-fn all(hosts: &[Host], statement: impl Fn(&Host) -> Result<Proof, Disproof>) -> Result<Proof, Disproof> {
-    let mut whole = Proof { statement: String::new(), packets: Vec::new() };
-    for host in hosts {
-        let proof = statement(host)?;
-        whole.statement = if whole.statement.is_empty() {
-            proof.statement
-        } else {
-            format!("{}; {}", whole.statement, proof.statement)
-        };
-        whole.packets.extend(proof.packets);
+/// A statement about each of several hosts, or canaries. Proofs that say the same are said once.
+fn all<T>(subjects: &[T], statement: impl Fn(&T) -> Result<Proof, Disproof>) -> Result<Proof, Disproof> {
+    let mut said: Vec<String> = Vec::new();
+    let mut packets = Vec::new();
+    for subject in subjects {
+        let proof = statement(subject)?;
+        if !said.contains(&proof.statement) {
+            said.push(proof.statement);
+        }
+        packets.extend(proof.packets);
     }
-    if hosts.is_empty() {
-        whole.statement = "there is no Pod that could have been reached".to_owned();
+    if subjects.is_empty() {
+        said.push("there is no Pod that could have been reached".to_owned());
     }
-    Ok(whole)
+    Ok(Proof { statement: said.join("; "), packets })
 }

@@ -24,17 +24,33 @@ enum Wanted {
 
 impl Wanted {
     fn parse(text: &str) -> Result<Self> {
-        let number = |t: &str| t.trim().parse::<usize>().with_context(|| format!("read the count {text:?}"));
-        Ok(if let Some(rest) = text.strip_prefix(">=") {
-            Self::AtLeast(number(rest)?)
-        } else if let Some(rest) = text.strip_prefix('>') {
-            Self::MoreThan(number(rest)?)
-        } else if let Some(rest) = text.strip_prefix("<=") {
-            Self::AtMost(number(rest)?)
-        } else if let Some(rest) = text.strip_prefix('<') {
-            Self::FewerThan(number(rest)?)
-        } else {
-            Self::Exactly(number(text)?)
+        type Make = fn(usize) -> Wanted;
+        // the longer word first, where one begins with the other
+        const WORDS: &[(&str, Make)] = &[
+            (">=", Wanted::AtLeast),
+            (">", Wanted::MoreThan),
+            ("<=", Wanted::AtMost),
+            ("<", Wanted::FewerThan),
+            ("=", Wanted::Exactly),
+            ("at least ", Wanted::AtLeast),
+            ("more than ", Wanted::MoreThan),
+            ("at most ", Wanted::AtMost),
+            ("fewer than ", Wanted::FewerThan),
+            ("exactly ", Wanted::Exactly),
+            ("", Wanted::Exactly),
+        ];
+        if matches!(text, "no" | "none") {
+            return Ok(Self::Exactly(0));
+        }
+        let found = WORDS.iter().find_map(|(word, make)| {
+            let number = text.strip_prefix(word)?.trim().parse::<usize>().ok()?;
+            Some(make(number))
+        });
+        found.with_context(|| {
+            format!(
+                "read the count {text:?}: it is a number, as 3 or exactly 3; or >0, >=2, <3, <=2, more than 0, at \
+                 least 2, fewer than 3, at most 2; or none"
+            )
         })
     }
 
@@ -71,7 +87,8 @@ pub(crate) async fn judge(world: &mut World, name: &str, rows: &[Vec<(String, St
     let network = name == NETWORK;
     let since = if world.last.is_some() { world.since() } else { Timestamp::START };
     world.bed().await?;
-    if !network {
+    let workload = !network && !world.is_external(name);
+    if workload {
         world.instance(name)?;
         if world.last.is_none() && !world.is_submitted(name) {
             world.await_started(name).await?;
@@ -80,13 +97,13 @@ pub(crate) async fn judge(world: &mut World, name: &str, rows: &[Vec<(String, St
     let mut parsed = Vec::new();
     for row in rows {
         let mut row = read(world, row).await?;
-        if !network {
+        if workload {
             let listens = world.spec(name)?.listens;
             row.of_application = row.port.is_some_and(|port| listens.iter().any(|l| l.port == port));
         }
         parsed.push(row);
     }
-    let hosts = if network { every_pod(world).await? } else { vec![world.host(name).await?.0] };
+    let hosts = if network { every_pod(world).await? } else { world.hosts(name).await? };
     for row in &parsed {
         let check = |evidence: &Evidence| check(evidence, since, name, &hosts, row);
         world.prove_by(check).await?;
@@ -100,25 +117,32 @@ pub(crate) async fn judge(world: &mut World, name: &str, rows: &[Vec<(String, St
 }
 
 fn check(evidence: &Evidence, since: Timestamp, name: &str, hosts: &[Host], row: &Row) -> Result<Proof, Disproof> {
-    let (number, packets) = match hosts {
-        [host] if name != NETWORK => {
-            let Row { place, direction, to, port, content, .. } = row;
-            let query = Query { host, place: *place, direction: *direction, to, port: *port, content: *content };
-            let mut count = evidence.since(since).count(query)?;
-            if row.wanted.is_negative() && row.of_application {
-                let silent = wordless(evidence, since, host, row.port);
-                count.packets.retain(|line| !silent.contains(line));
-                count.number = count.packets.len();
-            }
-            (count.number, count.packets)
+    let (number, packets) = if name == NETWORK {
+        count_network(evidence, since, hosts, row)
+    } else {
+        let mut packets = Vec::new();
+        for host in hosts {
+            packets.extend(count_host(evidence, since, host, row)?);
         }
-        _ => count_network(evidence, since, hosts, row),
+        (packets.len(), packets)
     };
     if row.wanted.holds(number) {
         return Ok(Proof { statement: format!("the capture of {name} shows {}: {number}", row.text), packets });
     }
     let statement = format!("the capture of {name} shows {}", row.text);
     Err(Disproof { statement, reason: format!("there are {number}"), packets })
+}
+
+/// The first packets of what a row counts at one host.
+fn count_host(evidence: &Evidence, since: Timestamp, host: &Host, row: &Row) -> Result<Vec<String>, Disproof> {
+    let Row { place, direction, to, port, content, .. } = row;
+    let query = Query { host, place: *place, direction: *direction, to, port: *port, content: *content };
+    let mut packets = evidence.since(since).count(query)?.packets;
+    if row.wanted.is_negative() && row.of_application {
+        let silent = wordless(evidence, since, host, row.port);
+        packets.retain(|line| !silent.contains(line));
+    }
+    Ok(packets)
 }
 
 /// First packets of connections to the application on which nobody said anything: the proxy opens one for every TCP
@@ -226,7 +250,24 @@ mod tests {
     #[case(">= 2", 2, true)]
     #[case("<3", 3, false)]
     #[case("<=3", 3, true)]
+    #[case("exactly 3", 3, true)]
+    #[case("exactly 3", 4, false)]
+    #[case("at least 3", 3, true)]
+    #[case("more than 3", 3, false)]
+    #[case("at most 3", 4, false)]
+    #[case("fewer than 3", 2, true)]
+    #[case("none", 1, false)]
     fn counts(#[case] text: &str, #[case] found: usize, #[case] holds: bool) {
         assert_eq!(Wanted::parse(text).expect("a count").holds(found), holds);
+    }
+
+    #[rstest]
+    #[case("some")]
+    #[case("")]
+    #[case("exactly")]
+    #[case("-1")]
+    fn no_counts_say_what_is_one(#[case] text: &str) {
+        let error = Wanted::parse(text).expect_err("no count").to_string();
+        assert!(error.contains(&format!("{text:?}")) && error.contains("at least 2"), "{error}");
     }
 }

@@ -76,6 +76,9 @@ pub async fn webhook(
     all.extend(configured(settings, servers)?);
     apply(cluster, &all).await?;
     rolled_out(cluster, pods, patience).await?;
+    if !settings.injector()? {
+        return Ok(());
+    }
     for mut object in objects(REGISTRATION)? {
         for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
             webhook["clientConfig"]["caBundle"] = json!(base64(&certificate.authority_pem));
@@ -96,6 +99,17 @@ pub async fn reconfigure(
     servers: &str,
     patience: Duration,
 ) -> Result<()> {
+    for object in objects(REGISTRATION)? {
+        let (kind, _, name) = crate::cluster::identity(&object);
+        let registered = cluster.get(kind, "", name).await?.is_some();
+        match settings.injector()? {
+            false if registered => cluster.delete(kind, "", name, None).await?,
+            true if !registered => anyhow::bail!(
+                "change connectInject.enabled to \"true\": a mesh that was set up without its injector stays without"
+            ),
+            _ => {}
+        }
+    }
     let old: Vec<String> = names(pods);
     let changed: Vec<Value> =
         configured(settings, servers)?.into_iter().filter(|o| o["kind"] == "Deployment").collect();

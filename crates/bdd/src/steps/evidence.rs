@@ -1,7 +1,7 @@
 //! E1-E12: what packets and rules prove.
 
-use anyhow::{Result, bail};
-use capture::Host;
+use anyhow::{Context as _, Result, bail};
+use capture::{Disproof, Host, Proof};
 
 use crate::action::Request;
 use crate::evidence::{rules, tables};
@@ -40,42 +40,54 @@ fn transport(request: &Request) -> capture::Protocol {
 async fn sent(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (name, path) = (arguments.string()?, arguments.get::<Path>()?);
     let (ask, attempt) = world.last_attempt()?;
-    let host = world.pod_host(&name).await?;
+    let hosts = world.pod_hosts(&name).await?;
     let local = attempt.report.local.map(|a| a.port()).filter(|p| *p != 0);
     let dialled = attempt.report.peer;
     let protocol = transport(&ask.request);
     world
-        .prove(attempt.since, move |window| match path {
-            Path::Through => window.out_proxy(&host, local, dialled),
-            Path::Around => match dialled {
-                Some(dialled) => window.bypass_out(&host, protocol, local, dialled),
-                None => Err(unsaid("the client did not say whom it dialled")),
-            },
+        .prove(attempt.since, move |window| {
+            any(&hosts, |host| match path {
+                Path::Through => window.out_proxy(host, local, dialled),
+                Path::Around => match dialled {
+                    Some(dialled) => window.bypass_out(host, protocol, local, dialled),
+                    None => Err(unsaid("the client did not say whom it dialled")),
+                },
+            })
         })
         .await
 }
 
-fn unsaid(reason: &str) -> capture::Disproof {
-    capture::Disproof {
-        statement: "the packets can be found".to_owned(),
-        reason: reason.to_owned(),
-        packets: Vec::new(),
+/// A statement about one of several Pods: a step that names a workload does not say which of its Pods it was.
+fn any(hosts: &[Host], statement: impl Fn(&Host) -> Result<Proof, Disproof>) -> Result<Proof, Disproof> {
+    let mut against = unsaid("there is no Pod");
+    for host in hosts {
+        match statement(host) {
+            Ok(proof) => return Ok(proof),
+            Err(disproof) => against = disproof,
+        }
     }
+    Err(against)
+}
+
+fn unsaid(reason: &str) -> Disproof {
+    Disproof { statement: "the packets can be found".to_owned(), reason: reason.to_owned(), packets: Vec::new() }
 }
 
 async fn received(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (name, path) = (arguments.string()?, arguments.get::<Path>()?);
     let (ask, attempt) = world.last_attempt()?;
-    let host = world.pod_host(&name).await?;
+    let hosts = world.pod_hosts(&name).await?;
     let port = attempt.report.peer.map(|p| p.port());
     // TLS of the application's own hides the canary from the loopback too
     let hidden = matches!(ask.request, Request::Dial(Protocol::Tls, ..) | Request::Send(Protocol::Tls, ..));
     world
-        .prove(attempt.since, move |window| match (path, port) {
-            (Path::Through, _) if hidden => window.in_proxy(&host, None, None),
-            (Path::Through, _) => window.in_proxy(&host, None, Some(&attempt.canary)),
-            (Path::Around, Some(port)) => window.bypass_in(&host, port, &attempt.canary),
-            (Path::Around, None) => Err(unsaid("the client did not say whom it dialled")),
+        .prove(attempt.since, move |window| {
+            any(&hosts, |host| match (path, port) {
+                (Path::Through, _) if hidden => window.in_proxy(host, None, None),
+                (Path::Through, _) => window.in_proxy(host, None, Some(&attempt.canary)),
+                (Path::Around, Some(port)) => window.bypass_in(host, port, &attempt.canary),
+                (Path::Around, None) => Err(unsaid("the client did not say whom it dialled")),
+            })
         })
         .await
 }
@@ -87,11 +99,13 @@ async fn wire(world: &mut World, mut arguments: Arguments) -> Result<()> {
         Wire::MutualTls => tls(world, None, &from, &to).await,
         Wire::Plaintext => {
             let (_, attempt) = world.last_attempt()?;
-            let from = world.pod_host(&from).await?;
-            let (mut to, _) = world.host(&to).await?;
-            // whatever name was dialled: its address is what the client says
-            to.addresses.extend(attempt.report.peer.map(|p| p.ip()));
-            world.prove(attempt.since, move |window| window.plaintext(&from, &to, &attempt.canary)).await
+            let (from, to) = (world.pod_hosts(&from).await?, world.hosts(&to).await?);
+            let dialled = attempt.report.peer.map(|p| p.ip());
+            world
+                .prove(attempt.since, move |window| {
+                    any(&from, |from| any(&to, |to| window.plaintext(from, to, dialled, &attempt.canary)))
+                })
+                .await
         }
     }
 }
@@ -107,38 +121,33 @@ async fn tls(world: &mut World, service: Option<&str>, from: &str, to: &str) -> 
     let bed = world.bed().await?;
     let workload = world.spec(service.unwrap_or(to))?;
     let name = bed.server_name(&workload.namespace, workload.consul_service());
-    let client = world.pod_host(from).await?;
+    let clients = world.pod_hosts(from).await?;
     let servers: Vec<Host> =
         world.pods(to).await?.into_iter().map(|pod| Host::new(pod.host(), pod.addresses)).collect();
     world
         .prove(since, move |window| {
-            let mut last = Err(unsaid("the server has no Pod"));
-            for server in &servers {
+            for (client, server) in clients.iter().flat_map(|c| servers.iter().map(move |s| (c, s))) {
                 if let Some(canary) = &canary
-                    && let Ok(clear) = window.plaintext(&client, server, canary)
+                    && let Ok(clear) = window.plaintext(client, server, None, canary)
                 {
-                    return Err(capture::Disproof {
+                    return Err(Disproof {
                         statement: format!("{} spoke TLS only with {}", client.name, server.name),
                         reason: "the canary is readable".to_owned(),
                         packets: clear.packets,
                     });
                 }
-                last = window.mtls(&client, server, None, Some(&name));
-                if last.is_ok() {
-                    break;
-                }
             }
-            last
+            any(&clients, |client| any(&servers, |server| window.mtls(client, server, None, Some(&name))))
         })
         .await
 }
 
 async fn uses_port(world: &mut World, mut arguments: Arguments) -> Result<()> {
-    let port = u16::try_from(arguments.int()?)?;
+    let port = arguments.int()?;
+    let port = u16::try_from(port).with_context(|| format!("use the port {port}: a port is at most 65535"))?;
     let (from, to) = (arguments.string()?, arguments.string()?);
-    let (since, from) = (world.since(), world.pod_host(&from).await?);
-    let (to, _) = world.host(&to).await?;
-    world.prove(since, move |window| window.uses_port(&from, &to, port)).await
+    let (since, from, to) = (world.since(), world.pod_hosts(&from).await?, world.hosts(&to).await?);
+    world.prove(since, move |window| any(&from, |from| any(&to, |to| window.uses_port(from, to, port)))).await
 }
 
 async fn nothing_reached(world: &mut World, mut arguments: Arguments) -> Result<()> {

@@ -1,5 +1,7 @@
 //! W14-W17, W19: workloads are restarted, scaled, changed; their health changes; the init container runs again.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
@@ -21,7 +23,10 @@ pub(super) async fn workload_is(world: &mut World, mut arguments: Arguments) -> 
         State::Deleted | State::Removed => delete(world, &name, &instance, None).await,
         State::ForceKilled | State::Killed => delete(world, &name, &instance, Some(0)).await,
         State::Stopped => scale(world, &instance, 0).await,
-        State::Started => scale(world, &instance, 1).await,
+        State::Started => {
+            let replicas = world.replicas_when_started(&instance.workload);
+            scale(world, &instance, replicas).await
+        }
         State::Installed | State::WithoutCredentials | State::AskedToShutDown => {
             bail!("have the workload {name} {state}: that is said of components, not of workloads")
         }
@@ -53,6 +58,12 @@ async fn restart(world: &mut World, instance: &Instance) -> Result<()> {
     };
     let objects = world.prepared_objects(&workload.name).await?;
     let mut object = objects.into_iter().find(|o| o["kind"] == kind).with_context(|| format!("find the {kind}"))?;
+    // a merge patch keeps what it does not name, and an annotation may have been taken away
+    let live = bed.cluster().get(kind, &workload.namespace, &workload.name).await?.unwrap_or_default();
+    let annotations = live.pointer("/spec/template/metadata/annotations").and_then(Value::as_object);
+    for key in annotations.into_iter().flat_map(|a| a.keys()).filter(|key| !workload.annotations.contains_key(*key)) {
+        object["spec"]["template"]["metadata"]["annotations"][key] = Value::Null;
+    }
     object["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT] = json!(capture::Timestamp::now().to_string());
     bed.cluster()
         .merge(kind, &workload.namespace, &workload.name, &object)
@@ -93,15 +104,16 @@ pub(super) async fn scaled(world: &mut World, mut arguments: Arguments) -> Resul
 }
 
 async fn scale(world: &mut World, instance: &Instance, replicas: u32) -> Result<()> {
-    let workload = world.rescale(&instance.workload, replicas)?;
-    if !world.is_live() {
-        return Ok(());
-    }
+    let workload = world.spec(&instance.workload)?;
     let kind = match workload.controller {
         Controller::Deployment => "Deployment",
         Controller::StatefulSet => "StatefulSet",
         Controller::Job | Controller::Pod => bail!("scale {workload}: it is neither Deployment nor StatefulSet"),
     };
+    world.rescale(&instance.workload, replicas)?;
+    if !world.is_live() {
+        return Ok(());
+    }
     let bed = world.bed().await?;
     let patch = json!({"spec": {"replicas": replicas}});
     bed.cluster().merge(kind, &workload.namespace, &workload.name, &patch).await.context("scale")?;
@@ -143,15 +155,30 @@ pub(super) async fn changed(world: &mut World, mut arguments: Arguments) -> Resu
     world.instance(&name)?;
     world.bed().await?;
     world.await_ready().await?;
+    let before = world.spec(&name)?;
     let workload = world.change(&name, &rows)?;
+    if workload.replicas != before.replicas {
+        let instance = world.instance(&name)?;
+        scale(world, &instance, workload.replicas).await?;
+    }
     let bed = world.bed().await?;
     // a changed template would roll the Pods; what changes without a new Pod is the live Pod's metadata. The template
     // follows with the next restart.
-    let patch = json!({"metadata": {"annotations": workload.annotations}});
     for pod in world.pods(&name).await? {
+        let live = bed.cluster().get("Pod", &pod.namespace, &pod.name).await?.unwrap_or_default();
+        let annotations = without(&before.annotations, &workload.annotations, &live["metadata"]["annotations"]);
+        let patch = json!({"metadata": {"annotations": annotations}});
         bed.cluster().merge("Pod", &pod.namespace, &pod.name, &patch).await.context("change the live Pod")?;
     }
     Ok(())
+}
+
+/// Annotations for a merge patch: `after`, and what was taken away from `before` and is still there as `null`, because
+/// what a patch does not name stays.
+fn without(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>, live: &Value) -> Value {
+    let gone = before.keys().filter(|key| !after.contains_key(*key) && !live[key.as_str()].is_null());
+    let kept = after.iter().map(|(key, value)| (key.clone(), value.clone()));
+    Value::Object(gone.map(|key| (key.clone(), Value::Null)).chain(kept).collect())
 }
 
 /// Runs a copy of the injected init container in its own Pod, as a kubelet does that has lost its state.
@@ -186,4 +213,17 @@ pub(super) async fn run_init_again(world: &mut World, pod: &PodRef, state: State
         if ended.exit_code == 0 { Ok(()) } else { Err("it failed") }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_annotation_that_is_taken_away_is_patched_away() {
+        let of = |keys: &[&str]| keys.iter().map(|k| ((*k).to_owned(), json!("x"))).collect::<BTreeMap<_, _>>();
+        let (before, after) = (of(&["kept", "gone", "never there"]), of(&["kept", "new"]));
+        let live = json!({"kept": "x", "gone": "x", "the webhook's": "y"});
+        assert_eq!(without(&before, &after, &live), json!({"kept": "x", "new": "x", "gone": null}));
+    }
 }

@@ -9,7 +9,7 @@ use super::pod_properties;
 use crate::later::{Issue, comes_with};
 use crate::vocabulary::parameters::{Admission, Answer, Component, Outcome, Readiness, Task, TaskResult};
 use crate::vocabulary::{Arguments, Phrase};
-use crate::world::{Last, World};
+use crate::world::World;
 
 pub(crate) fn phrases() -> &'static [Phrase] {
     crate::vocabulary::phrases![
@@ -50,22 +50,25 @@ async fn outcome_within_by(world: &mut World, mut arguments: Arguments) -> Resul
 }
 
 async fn answer_contains(world: &mut World, mut arguments: Arguments) -> Result<()> {
-    let text = arguments.string()?;
+    let text = words(&mut arguments)?;
     world.outcome(Outcome::Answered, None, None).await?;
     let (ask, attempt) = world.last_attempt()?;
     let body = attempt.report.body.clone().unwrap_or_default();
-    let found = match text.strip_prefix("sha256 of ") {
-        // the server's word about what it received, held against the client's about what it sent
-        Some(_) => attempt.report.ok && body.contains("sha256 "),
-        None => {
-            let hex = attempt.report.body_hex.clone().unwrap_or_else(|| hex_of(&body));
-            body.contains(&text) || hex.contains(&hex_of(&text))
-        }
-    };
-    if !found {
+    // of a stream the client writes `sha256 of <stream>` below an answer that bears the digest of what it sent
+    let hex = attempt.report.body_hex.clone().unwrap_or_else(|| hex_of(&body));
+    if !body.contains(&text) && !hex.contains(&hex_of(&text)) {
         bail!("find {text:?} in the answer to {ask}; the answer was {body:?}");
     }
     Ok(())
+}
+
+/// A text to be found somewhere. Nothing is found everywhere, so that to look for it proves nothing.
+fn words(arguments: &mut Arguments) -> Result<String> {
+    let text = arguments.string()?;
+    if text.trim().is_empty() {
+        bail!("look for {text:?}: name something to be found");
+    }
+    Ok(text)
 }
 
 /// A text with `\xNN` escapes, as hexadecimal digits of its bytes.
@@ -89,24 +92,25 @@ fn hex_of(text: &str) -> String {
 async fn every_answer(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let from = arguments.string()?;
     let names = world.instance_names(&from)?;
-    let Some(Last::Asked(ask, attempts)) = world.last.clone() else { bail!("look at answers: there was no request") };
-    let other = attempts.iter().find(|a| a.report.instance.as_ref().is_none_or(|i| !names.contains(i)));
+    let all = world.requests();
+    if all.is_empty() {
+        bail!("look at answers: there was no request");
+    }
+    let other = all.iter().find(|(_, a)| a.report.instance.as_ref().is_none_or(|i| !names.contains(i)));
     match other {
-        Some(other) => bail!("have every answer to {ask} come from {from:?}; one was: {other}"),
+        Some((ask, other)) => bail!("have every answer to {ask} come from {from:?}; one was: {other}"),
         None => Ok(()),
     }
 }
 
 async fn no_request_failed(world: &mut World, _: Arguments) -> Result<()> {
-    let mut all = match (&world.last, world.loops.is_empty()) {
-        (Some(Last::Asked(_, attempts)), true) => attempts.clone(),
-        _ => Vec::new(),
-    };
-    all.extend(world.loops.iter().flat_map(crate::world::Loop::attempts));
-    let failed: Vec<_> = all.iter().filter(|a| !a.is(Outcome::Answered)).collect();
+    let all = world.requests();
+    let failed: Vec<_> = all.iter().filter(|(_, attempt)| !attempt.is(Outcome::Answered)).collect();
     match failed.first() {
         _ if all.is_empty() => bail!("count failed requests: there was no request"),
-        Some(first) => bail!("{} of {} requests failed; the first: {first}", failed.len(), all.len()),
+        Some((ask, first)) => {
+            bail!("{} of {} requests failed; the first: {ask}: {first}", failed.len(), all.len())
+        }
         None => Ok(()),
     }
 }
@@ -178,7 +182,7 @@ async fn submission(world: &mut World, mut arguments: Arguments) -> Result<()> {
 }
 
 async fn error_names(world: &mut World, mut arguments: Arguments) -> Result<()> {
-    let hint = arguments.string()?;
+    let hint = words(&mut arguments)?;
     let found = world.find_error(&hint).await?;
     world.timeline.note(format!("found {hint:?} in {found}"));
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use cucumber::step;
 
 use super::parameters::Parameter;
@@ -14,6 +14,7 @@ pub struct Arguments {
     pub text: String,
     values: VecDeque<String>,
     rows: Option<Vec<Vec<String>>>,
+    doc_string: bool,
 }
 
 impl Arguments {
@@ -37,7 +38,28 @@ impl Arguments {
             }
             open = parameter;
         }
-        Self { text: context.step.value.clone(), values, rows: context.step.table.as_ref().map(|t| t.rows.clone()) }
+        let step = &context.step;
+        let rows = step.table.as_ref().map(|t| t.rows.clone());
+        Self { text: step.value.clone(), values, rows, doc_string: step.docstring.is_some() }
+    }
+
+    /// What hangs below a step must be what its phrase asks for: a phrase that ends with a colon takes a table, and no
+    /// other does. What nobody reads would be a demand that nobody judges.
+    ///
+    /// # Errors
+    /// When there is a table too many, one too few, or a doc string.
+    pub fn belong(&self) -> Result<()> {
+        let takes_table = self.text.ends_with(':');
+        if self.doc_string {
+            bail!("read the doc string below {:?}: no step takes one; data stand in tables", self.text);
+        }
+        match &self.rows {
+            Some(_) if !takes_table => {
+                bail!("read the table below {:?}: this step takes none; those that do end with a colon", self.text)
+            }
+            None if takes_table => bail!("read the table of {:?}: there is none below the step", self.text),
+            _ => Ok(()),
+        }
     }
 
     fn next(&mut self) -> Result<String> {
@@ -66,7 +88,7 @@ impl Arguments {
         rows.iter()
             .map(|row| match row.as_slice() {
                 [key, value] => Ok((key.clone(), value.clone())),
-                other => anyhow::bail!("read the row {other:?}: it needs two columns, a key and a value"),
+                other => bail!("read the row {other:?}: it needs two columns, a key and a value"),
             })
             .collect()
     }
@@ -75,6 +97,9 @@ impl Arguments {
     pub fn records(&self) -> Result<Vec<Vec<(String, String)>>> {
         let rows = self.rows.as_ref().with_context(|| format!("find the table of the step {:?}", self.text))?;
         let (head, body) = rows.split_first().context("find the heading row of the table")?;
+        if body.is_empty() {
+            bail!("read the table of {:?}: below its heading row it says nothing", self.text);
+        }
         Ok(body.iter().map(|row| head.iter().cloned().zip(row.iter().cloned()).collect()).collect())
     }
 }

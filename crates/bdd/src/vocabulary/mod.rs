@@ -37,7 +37,10 @@ macro_rules! phrases {
                 Box::pin(async move {
                     let arguments = $crate::vocabulary::Arguments::of(&context);
                     world.enter($id, &context.step);
-                    let result = $crate::vocabulary::guarded($function(world, arguments)).await;
+                    let result = match arguments.belong() {
+                        Ok(()) => $crate::vocabulary::guarded($function(world, arguments)).await,
+                        Err(error) => Err(error),
+                    };
                     world.leave(result);
                 })
             }

@@ -49,7 +49,7 @@ impl Workload {
             match key.as_str() {
                 "namespace" => self.namespace.clone_from(value),
                 "cluster" => return Err(comes_with(&format!("a workload in the cluster {value}"), Issue::Clusters)),
-                "replicas" => self.replicas = value.parse().context(context)?,
+                "replicas" => self.replicas = number(value).context(context)?,
                 "service" => self.service = service(&self.name, value),
                 "service port" => {
                     if std::mem::take(&mut first_port) {
@@ -67,7 +67,7 @@ impl Workload {
                     self.listens.push(listen(value).context(context)?);
                 }
                 "binds" => self.binds = bind(value).context(context)?,
-                "uid" => self.run_as(value.parse().context(context)?),
+                "uid" => self.run_as(number(value).context(context)?),
                 "init container" | "init container first" | "init container last" => {
                     self.init.push(init_container(key, value).context(context)?);
                 }
@@ -76,7 +76,7 @@ impl Workload {
                 "address" => bail!("{context}: an address is chosen by the cluster's address management"),
                 "link" => return Err(comes_with(&format!("a link with {value}"), Issue::Mesh)),
                 "dns config" => self.dns_server = Some(value.clone()),
-                "host network" => self.host_network = value.parse().context(context)?,
+                "host network" => self.host_network = truth(value).context(context)?,
                 _ => {
                     if let Some(name) = key.strip_prefix("annotation ") {
                         self.annotate(name, value);
@@ -119,6 +119,21 @@ impl Workload {
     }
 }
 
+/// A number that is not negative.
+fn number(value: &str) -> Result<u32> {
+    value.trim().parse().ok().with_context(|| format!("{value:?} is no number from 0 to {}", u32::MAX))
+}
+
+/// A port that something can listen on.
+fn port(value: &str) -> Result<u16> {
+    let port = value.trim().parse().ok().filter(|port| *port > 0);
+    port.with_context(|| format!("{value:?} is no port: it is a number from 1 to 65535"))
+}
+
+fn truth(value: &str) -> Result<bool> {
+    value.parse().ok().with_context(|| format!("{value:?} is neither true nor false"))
+}
+
 fn service(name: &str, value: &str) -> ServiceShape {
     match value {
         "none" => ServiceShape::None,
@@ -135,23 +150,23 @@ fn service(name: &str, value: &str) -> ServiceShape {
 /// `api 9090`, `9090`, `http 80 -> 8080`.
 fn service_port(value: &str) -> Result<ServicePort> {
     let (ports, target) = match value.split_once("->") {
-        Some((left, right)) => (left.trim(), Some(right.trim().parse()?)),
+        Some((left, right)) => (left.trim(), Some(port(right.trim())?)),
         None => (value.trim(), None),
     };
     let (name, port) = match ports.rsplit_once(' ') {
-        Some((name, port)) => (name.trim().to_owned(), port.parse::<u16>()?),
-        None => (format!("port-{ports}"), ports.parse::<u16>()?),
+        Some((name, number)) => (name.trim().to_owned(), port(number)?),
+        None => (format!("port-{ports}"), port(ports)?),
     };
     Ok(ServicePort { name, port, target: target.unwrap_or(port) })
 }
 
 fn listen(value: &str) -> Result<Listen> {
     const PROTOCOLS: &[&str] = &["http", "tcp", "udp", "tls", "grpc", "server-first"];
-    let (protocol, port) = value.rsplit_once(' ').context("it is a protocol and a port, as in `http 8080`")?;
+    let (protocol, number) = value.rsplit_once(' ').context("it is a protocol and a port, as in `http 8080`")?;
     if !PROTOCOLS.contains(&protocol) {
         bail!("{protocol:?} is no protocol: it is one of {}", PROTOCOLS.join(", "));
     }
-    Ok(Listen { protocol: protocol.to_owned(), port: port.parse()? })
+    Ok(Listen { protocol: protocol.to_owned(), port: port(number)? })
 }
 
 fn bind(value: &str) -> Result<Bind> {
@@ -168,11 +183,11 @@ pub(crate) fn probe(value: &str) -> Result<ProbeAction> {
     let (kind, rest) = value.split_once(' ').context("it is a kind and a port or command")?;
     Ok(match kind {
         "http" => {
-            let (port, path) = rest.split_once(' ').unwrap_or((rest, "/"));
-            ProbeAction::Http(port.parse()?, path.trim().to_owned())
+            let (number, path) = rest.split_once(' ').unwrap_or((rest, "/"));
+            ProbeAction::Http(port(number)?, path.trim().to_owned())
         }
-        "tcp" => ProbeAction::Tcp(rest.parse()?),
-        "grpc" => ProbeAction::Grpc(rest.parse()?),
+        "tcp" => ProbeAction::Tcp(port(rest)?),
+        "grpc" => ProbeAction::Grpc(port(rest)?),
         "exec" => ProbeAction::Exec(rest.split_whitespace().map(str::to_owned).collect()),
         _ => bail!("{kind:?} is no kind of probe: it is http, tcp, grpc or exec"),
     })
@@ -183,7 +198,7 @@ fn init_container(key: &str, value: &str) -> Result<InitContainer> {
     let (who, url) = value.split_once("requests ").context("it is `as user <uid> requests <url>`")?;
     let uid = match who.trim() {
         "" => None,
-        who => Some(who.strip_prefix("as user ").context("it is `as user <uid> requests <url>`")?.parse()?),
+        who => Some(number(who.strip_prefix("as user ").context("it is `as user <uid> requests <url>`")?)?),
     };
     let placement = match key {
         "init container first" => Placement::First,

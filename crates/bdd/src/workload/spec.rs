@@ -252,6 +252,12 @@ impl Workload {
         }
     }
 
+    /// Whether it does one thing as soon as it starts and ends with it, so that what it needs must be there before.
+    #[must_use]
+    pub fn acts_once(&self) -> bool {
+        self.controller == Controller::Job || matches!(self.command, Some(Command::RequestOnce(_)))
+    }
+
     /// The port its first application port is.
     #[must_use]
     pub fn app_port(&self) -> Option<u16> {

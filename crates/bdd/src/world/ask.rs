@@ -288,7 +288,7 @@ impl World {
 
     /// Names that the answers of a workload, an instance of it, or an external endpoint may bear.
     pub(crate) fn instance_names(&mut self, text: &str) -> Result<Vec<String>> {
-        if self.externals.contains_key(text) && !self.workloads.contains_key(text) {
+        if self.is_external(text) {
             return Ok(vec![text.to_owned()]);
         }
         let instance = self.answerer(text)?;
@@ -362,6 +362,22 @@ impl World {
             }
             _ => bail!("find the last request: no client has made one"),
         }
+    }
+
+    /// The requests that a statement about all of them is about: those of the last action, and those of every client
+    /// that keeps requesting. A single request beside such clients is an event of its own, with its own outcome.
+    #[must_use]
+    pub(crate) fn requests(&self) -> Vec<(Ask, Attempt)> {
+        let mut all: Vec<(Ask, Attempt)> = Vec::new();
+        for running in &self.loops {
+            all.extend(running.attempts().into_iter().map(|a| (running.ask.clone(), a)));
+        }
+        if let Some(Last::Asked(ask, attempts)) = &self.last
+            && (self.loops.is_empty() || attempts.len() > 1)
+        {
+            all.extend(attempts.iter().map(|a| (ask.clone(), a.clone())));
+        }
+        all
     }
 
     /// When the last action began: the moment from which evidence about it counts.

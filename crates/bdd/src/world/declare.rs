@@ -55,6 +55,7 @@ impl World {
             return Ok(());
         }
         self.settings.buildable()?;
+        self.settings.changeable(&before)?;
         self.bed_now()?.reconfigure(&self.settings).await.context("change the mesh")
     }
 
@@ -174,14 +175,45 @@ impl World {
         for (name, address) in self.externals.clone() {
             bed.external(&name, address).await.with_context(|| format!("make the external endpoint {name}"))?;
         }
-        for object in std::mem::take(&mut self.resources) {
-            let (kind, _, name) = crate::cluster::identity(&object);
-            cluster.apply(&object).await.with_context(|| format!("apply the {kind} {name}"))?;
+        let resources = std::mem::take(&mut self.resources);
+        for object in &resources {
+            let (kind, _, name) = crate::cluster::identity(object);
+            cluster.apply(object).await.with_context(|| format!("apply the {kind} {name}"))?;
+        }
+        for object in &resources {
+            self.taken_over(object).await?;
         }
         self.apply_intentions().await?;
         let pending = std::mem::take(&mut self.pending);
+        // what acts once and ends finds everything else that was declared at its place
+        let acts = |name: &String| self.workloads.get(name).is_some_and(Workload::acts_once);
+        let (actors, others): (Vec<String>, Vec<String>) = pending.into_iter().partition(acts);
+        self.make(&others).await?;
+        if !actors.is_empty() {
+            self.await_others(&actors).await?;
+            self.make(&actors).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the readiness of every declared workload but these; one that never becomes ready holds nobody up.
+    async fn await_others(&mut self, actors: &[String]) -> Result<()> {
+        let idle = |n: &&String| !actors.contains(n) && !self.submitted.contains(n) && !self.disturbed.contains(*n);
+        let others: Vec<String> = self.workloads.keys().filter(idle).cloned().collect();
+        for name in others {
+            if let Err(error) = self.await_workload(&name).await {
+                self.timeline.note(format!("{} go on without it: {error:#}", actors.join(", ")));
+            }
+        }
+        self.bed_now()?.converge().await
+    }
+
+    /// Creates workloads, all at once; a refusal is an error.
+    async fn make(&mut self, pending: &[String]) -> Result<()> {
+        let bed = self.bed_now()?;
+        let cluster = bed.cluster();
         let mut created = Vec::new();
-        for name in &pending {
+        for name in pending {
             created.push(self.prepare(name).await?);
         }
         let refusals =
@@ -193,12 +225,38 @@ impl World {
                     }
                 }),
             );
-        for (refusal, name) in refusals.await?.into_iter().zip(&pending) {
+        for (refusal, name) in refusals.await?.into_iter().zip(pending) {
             if let Some(refusal) = refusal {
                 anyhow::bail!("make the workload {name}: the API server refused it: {refusal}");
             }
         }
         Ok(())
+    }
+
+    /// Waits until the control plane has looked at a resource as it is now. What it refuses has no effect, and a feature
+    /// that goes on without it would prove something else than it says.
+    async fn taken_over(&mut self, object: &Value) -> Result<()> {
+        let bed = self.bed_now()?;
+        let (kind, namespace, name) = crate::cluster::identity(object);
+        let verdict = async || {
+            let found = bed.cluster().get(kind, namespace, name).await.ok().flatten().ok_or("it is gone")?;
+            let conditions = found["status"]["conditions"].as_array();
+            let synced = conditions.into_iter().flatten().find(|c| c["type"] == "Synced").ok_or("it says nothing")?;
+            if synced["observedGeneration"] != found["metadata"]["generation"] {
+                return Err("it speaks of an earlier one");
+            }
+            Ok((synced["status"] == "True", synced["message"].as_str().unwrap_or_default().to_owned()))
+        };
+        let awaited = format!("what the control plane says about the {kind} {name}");
+        match crate::wait::until(&awaited, bed.timing().patience, verdict).await {
+            Ok((true, _)) => Ok(()),
+            Ok((false, why)) => anyhow::bail!("apply the {kind} {name}: the control plane refuses it: {why}"),
+            // it may have been stopped; requests will show what that means
+            Err(silence) => {
+                self.timeline.note(format!("{silence:#}"));
+                Ok(())
+            }
+        }
     }
 
     /// Creates one workload; the API server's refusal is an answer.
@@ -245,6 +303,10 @@ impl World {
     pub(crate) fn change(&mut self, name: &str, rows: &[(String, String)]) -> Result<Workload> {
         let name = self.instance(name)?.workload;
         let workload = self.workloads.get_mut(&name).with_context(|| format!("find the workload {name}"))?;
+        let fixed = ["namespace", "kind"];
+        if let Some((key, value)) = rows.iter().find(|(key, _)| fixed.contains(&key.as_str())) {
+            anyhow::bail!("change {key:?} of {workload} to {value:?}: it is settled when a workload is made");
+        }
         workload.apply(rows)?;
         Ok(workload.clone())
     }
@@ -252,8 +314,17 @@ impl World {
     /// Changes how many Pods a workload should have.
     pub(crate) fn rescale(&mut self, name: &str, replicas: u32) -> Result<Workload> {
         let workload = self.workloads.get_mut(name).with_context(|| format!("find the workload {name}"))?;
+        if replicas == 0 {
+            self.stopped.insert(name.to_owned(), workload.replicas.max(1));
+        }
         workload.replicas = replicas;
         Ok(workload.clone())
+    }
+
+    /// How many Pods a workload has when it is started: as many as it had when it was stopped.
+    pub(crate) fn replicas_when_started(&self, name: &str) -> u32 {
+        let now = self.workloads.get(name).map_or(0, |w| w.replicas);
+        if now > 0 { now } else { self.stopped.get(name).copied().unwrap_or(1) }
     }
 
     /// Writes ServiceIntentions, one per destination, with every source that steps named.
@@ -262,6 +333,7 @@ impl World {
         let mut destinations: Vec<String> =
             self.intentions.iter().filter(|(_, i)| !i.applied).map(|((d, _), _)| d.clone()).collect();
         destinations.dedup();
+        let mut written = Vec::new();
         for destination in destinations {
             let sources: Vec<Value> = self
                 .intentions
@@ -269,12 +341,23 @@ impl World {
                 .filter(|((d, _), _)| *d == destination)
                 .map(|((_, source), i)| json!({"name": source, "action": if i.allowed { "allow" } else { "deny" }}))
                 .collect();
+            // no object can be called `*`
+            let name = destination.replace('*', "any");
+            let there = bed.cluster().get("ServiceIntentions", "default", &name).await?.unwrap_or_default();
+            // what a resource of the step's own says about others stays
+            let named = |source: &Value| sources.iter().any(|s: &Value| s["name"] == source["name"]);
+            let others = there["spec"]["sources"].as_array().into_iter().flatten().filter(|s| !named(s)).cloned();
+            let all: Vec<Value> = others.chain(sources.iter().cloned()).collect();
             let object = json!({
                 "apiVersion": API_VERSION, "kind": "ServiceIntentions",
-                "metadata": {"name": destination, "namespace": "default"},
-                "spec": {"destination": {"name": destination}, "sources": sources},
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {"destination": {"name": destination}, "sources": all},
             });
             bed.cluster().apply(&object).await.with_context(|| format!("write the intentions of {destination}"))?;
+            written.push(object);
+        }
+        for object in &written {
+            self.taken_over(object).await?;
         }
         for intention in self.intentions.values_mut() {
             intention.applied = true;

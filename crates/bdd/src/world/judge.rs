@@ -17,12 +17,39 @@ use crate::workload::Workload;
 const ERROR_PATIENCE: Duration = Duration::from_secs(20);
 
 impl World {
-    /// All Pods of a workload become ready.
+    /// All Pods of a workload become ready. One that was made unready on purpose may still be said to be ready, because no
+    /// probe has run since: its probes must succeed now.
     pub(crate) async fn becomes_ready(&mut self, name: &str) -> Result<()> {
         let bed = self.bed().await?;
         let name = self.instance(name)?.workload;
-        self.await_workload(&name).await?;
+        let deadline = Instant::now() + bed.timing().ready;
+        loop {
+            self.await_one(&name, deadline).await?;
+            if !self.is_disturbed(&name) {
+                break;
+            }
+            let Some(failing) = self.failing_probe(&name).await? else {
+                self.disturb(&name, false);
+                break;
+            };
+            if Instant::now() >= deadline {
+                bail!("waited for {name} to be ready; seen last: {failing}");
+            }
+            bed.pods().changed(Duration::from_millis(200)).await;
+        }
         bed.converge().await
+    }
+
+    /// A readiness probe that fails now.
+    async fn failing_probe(&mut self, name: &str) -> Result<Option<String>> {
+        let bed = self.bed().await?;
+        for pod in self.pods(name).await? {
+            let probes = bed.probe(&pod).await?;
+            if let Some(failing) = probes.iter().find(|p| p.kind == "readiness" && !p.success) {
+                return Ok(Some(format!("{} of {}: {}", failing.container, pod.host(), failing.message)));
+            }
+        }
+        Ok(None)
     }
 
     /// No Pod of a workload becomes ready: something says that it will not, or it is given the time in which it would,
@@ -208,11 +235,14 @@ impl World {
         Ok(said)
     }
 
-    /// All Pods of a workload end with success.
+    /// All Pods of a workload end with success. A proxy that is asked to end drains first, for as long as its grace period
+    /// says.
     pub(crate) async fn completes(&mut self, name: &str) -> Result<()> {
         let bed = self.bed().await?;
         let workload = self.spec(name)?;
-        let deadline = Instant::now() + bed.timing().ready;
+        let grace =
+            self.settings.number("connectInject.sidecarProxy.lifecycle.defaultShutdownGracePeriodSeconds", 30)?;
+        let deadline = Instant::now() + bed.timing().ready + Duration::from_secs(grace.into());
         loop {
             let pods = bed.pods().of(&workload.namespace, &workload.name);
             let phase = |p: &k8s_openapi::api::core::v1::Pod| p.status.as_ref().and_then(|s| s.phase.clone());

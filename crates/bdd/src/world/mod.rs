@@ -75,6 +75,8 @@ pub struct World {
     submitted: Vec<String>,
     /// Workloads that a step made unready on purpose.
     disturbed: BTreeSet<String>,
+    /// How many Pods workloads had that have none now.
+    stopped: HashMap<String, u32>,
     /// Namespace labels to apply.
     namespaces: Vec<(String, Option<(String, String)>)>,
     /// External endpoints by name.
@@ -205,6 +207,11 @@ impl World {
         } else {
             self.disturbed.remove(workload);
         }
+    }
+
+    /// Whether a step made a workload unready on purpose, and none has made it whole again.
+    pub(crate) fn is_disturbed(&self, workload: &str) -> bool {
+        self.disturbed.contains(workload)
     }
 
     /// Whether a cluster runs, so that a declaration is a change.

@@ -76,7 +76,7 @@ impl World {
         self.await_one(name, Instant::now() + bed.timing().ready).await
     }
 
-    async fn await_one(&mut self, name: &str, deadline: Instant) -> Result<()> {
+    pub(super) async fn await_one(&mut self, name: &str, deadline: Instant) -> Result<()> {
         let bed = self.bed_now()?;
         let start = Instant::now();
         while !self.is_ready(name)? {

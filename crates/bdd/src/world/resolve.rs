@@ -135,7 +135,8 @@ impl World {
     }
 
     /// Whether a name is that of an external endpoint, one that a step made or a well-known one, and of no workload.
-    fn is_external(&self, name: &str) -> bool {
+    #[must_use]
+    pub(crate) fn is_external(&self, name: &str) -> bool {
         let known = || self.externals.contains_key(name) || EXTERNALS.iter().any(|(known, _)| *known == name);
         !self.workloads.contains_key(name) && known()
     }
@@ -237,6 +238,29 @@ impl World {
         Ok(Host::new(pod.host(), addresses))
     }
 
+    /// Every Pod that a step may mean by a name: all of a workload, or the one instance. When none stays, the last one
+    /// that was there.
+    pub(crate) async fn pod_hosts(&mut self, text: &str) -> Result<Vec<Host>> {
+        let workload = self.spec(text)?;
+        let mut pods = self.pods(text).await?;
+        if pods.is_empty() {
+            pods.push(self.pod(text).await?);
+        }
+        // an address of the Service is that of all Pods, and no evidence about the one
+        let one = self.instance(text)?.one;
+        let services = if one { Vec::new() } else { self.virtual_addresses(&workload).await? };
+        let host = |pod: PodRef| Host::new(pod.host(), pod.addresses.iter().chain(&services).copied());
+        Ok(pods.into_iter().map(host).collect())
+    }
+
+    /// Everything that a step may mean by the name of a destination, each Pod of a workload by itself.
+    pub(crate) async fn hosts(&mut self, text: &str) -> Result<Vec<Host>> {
+        match address::endpoint(text).host {
+            address::Host::Name(name) if self.instance(&name).is_ok() => self.pod_hosts(&name).await,
+            _ => Ok(vec![self.host(text).await?.0]),
+        }
+    }
+
     /// Whatever a step names as a destination, as the capture knows it, and the port when it names one.
     pub(crate) async fn host(&mut self, text: &str) -> Result<(Host, Option<u16>)> {
         let endpoint = address::endpoint(text);
@@ -261,9 +285,7 @@ impl World {
             }
             address::Host::Name(name) => match name.parse::<IpAddr>() {
                 Ok(ip) => Host::new(name, [ip]),
-                Err(_) if self.externals.contains_key(&name) && !self.workloads.contains_key(&name) => {
-                    Host::new(name.clone(), self.external_addresses(&name).await?)
-                }
+                Err(_) if self.is_external(&name) => Host::new(name.clone(), self.external_addresses(&name).await?),
                 Err(_) if name.contains('.') && Instance::parse(&name, |n| self.workloads.contains_key(n)).is_err() => {
                     let first = name.split('.').next().unwrap_or_default().to_owned();
                     self.pod_host(&first).await?

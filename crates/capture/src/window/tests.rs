@@ -51,6 +51,24 @@ fn mutual_tls(#[case] asked: &[u8], #[case] answered: &[u8], #[case] expected: &
     assert!(why(verdict.clone()).contains(expected), "{}", why(verdict));
 }
 
+#[rstest]
+#[case::forwarded_to_it(true, "holds")]
+#[case::forwarded_elsewhere(false, "no packet between the two")]
+fn plaintext_by_way_of_an_address_of_somebody_else(#[case] arrived: bool, #[case] expected: &str) {
+    const NODE_PORT: &str = "203.0.113.9:30080";
+    let mut sender = Scene::new("default/client", Place::Eth0);
+    sender.connection(Direction::Out, &Talk { asked: CANARY.as_bytes(), ..Talk::new(CLIENT, NODE_PORT) });
+    let mut receiver = Scene::new("default/server", Place::Eth0);
+    if arrived {
+        // masqueraded on its way
+        receiver.connection(Direction::In, &Talk { asked: CANARY.as_bytes(), ..Talk::new("172.18.0.2:41000", SERVER) });
+    }
+    let both = evidence(&[&sender, &receiver]);
+    let dialled = Some(address(NODE_PORT).ip());
+    let verdict = both.since(Timestamp::START).plaintext(&client(), &server(), dialled, CANARY);
+    assert!(why(verdict.clone()).contains(expected), "{}", why(verdict));
+}
+
 #[test]
 fn tls_that_did_not_arrive_as_it_left_is_none_between_the_two() {
     let asked = [hello(SNI, &[]), record(23, b"x")].concat();
@@ -189,4 +207,36 @@ fn nothing_reached_an_application_only_if_no_canary_did() {
     );
     let bypassed = evidence(&[&came, &Scene::new("default/server", Place::Loopback)]);
     assert!(why(bypassed.since(Timestamp::START).no_proxy_leg(&server(), Some(CANARY), &[])).contains("it did"));
+}
+
+/// A DNS message about a name: an identifier, flags with this code, counts, and the question.
+fn dns(name: &str, rcode: u8) -> Vec<u8> {
+    let mut message = vec![0, 7, 0x80, 0x80 | rcode, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).expect("a short label"));
+        message.extend(label.bytes());
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    message
+}
+
+const ASKED: &str = "app.virtual.consul";
+const SEARCHED: &str = "app.virtual.consul.default.svc.cluster.local";
+
+#[rstest]
+#[case::of_another_name(SEARCHED, 0, "holds", "the sidecar was asked")]
+#[case::of_this_name(ASKED, 0, "queries left the Pod", "the sidecar was asked")]
+#[case::refused(ASKED, 5, "queries left the Pod", "holds")]
+fn whom_a_resolver_asked(#[case] left: &str, #[case] rcode: u8, #[case] consul: &str, #[case] cluster: &str) {
+    let (mut lo, mut eth0) = (Scene::new("default/client", Place::Loopback), Scene::new("default/client", Place::Eth0));
+    lo.frame(Direction::Within, &udp("127.0.0.1:40000", "127.0.0.1:8600", &dns(ASKED, 0)));
+    lo.frame(Direction::Within, &udp("127.0.0.1:53", "127.0.0.1:40000", &dns(ASKED, rcode)));
+    eth0.frame(Direction::Out, &udp("10.244.0.5:40001", "10.96.0.10:53", &dns(left, 0)));
+    let evidence = evidence(&[&lo, &eth0]);
+    let window = evidence.since(Timestamp::START);
+    let name = format!("{ASKED}.");
+    let found = why(window.dns_proxy(&client(), Some(&name)));
+    assert!(found.contains(consul), "{found}");
+    let found = why(window.dns_cluster(&client(), address("10.96.0.10:53").ip(), Some(&name)));
+    assert!(found.contains(cluster), "{found}");
 }

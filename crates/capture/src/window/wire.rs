@@ -1,5 +1,7 @@
 //! What is readable on the wire: mutual TLS, plaintext, plaintext that a TLS listener refused.
 
+use std::net::IpAddr;
+
 use super::{Leg, Verdict, Window, arrives, goes_to, leaves};
 use crate::flow::Flow;
 use crate::tls;
@@ -53,16 +55,26 @@ impl Window<'_> {
     /// The canary went from one host to the other in clear: it is readable in a packet that leaves the one for the other
     /// or arrives at the other from the one, over any protocol.
     ///
+    /// A sender may have `dialled` an address that is none of the receiver's: a node forwards its ports. What left for
+    /// such an address counts when the canary is readable where it arrived too.
+    ///
     /// # Errors
     /// When no such packet was seen (yet), or neither end was recorded.
-    pub fn plaintext(&self, from: &Host, to: &Host, canary: &str) -> Verdict {
+    pub fn plaintext(&self, from: &Host, to: &Host, dialled: Option<IpAddr>, canary: &str) -> Verdict {
         let statement = format!("canary {canary} went from {} to {} in clear", from.name, to.name);
         if self.recorded(to, Place::Eth0, &statement).is_err() {
             self.recorded(from, Place::Eth0, &statement)?;
         }
         let left = self.active(from, Place::Eth0).filter(|leg| leaves(leg.flow) && goes_to(leg.flow, &to.addresses));
         let came = self.active(to, Place::Eth0).filter(|leg| arrives(leg.flow) && from.has(leg.flow.initiator.ip()));
-        let legs: Vec<Leg<'_>> = left.chain(came).collect();
+        let mut legs: Vec<Leg<'_>> = left.chain(came).collect();
+        if let Some(dialled) = dialled {
+            let carries = |leg: &Leg<'_>| !self.found(*leg, &leg.flow.client, canary).is_empty();
+            let forwarded = || self.active(from, Place::Eth0).filter(|l| leaves(l.flow) && goes_to(l.flow, &[dialled]));
+            if forwarded().any(|leg| carries(&leg)) {
+                legs.extend(self.active(to, Place::Eth0).filter(|leg| arrives(leg.flow) && carries(leg)));
+            }
+        }
         let mut packets = Vec::new();
         for leg in &legs {
             packets.extend(self.found(*leg, &leg.flow.client, canary).into_iter().map(|p| leg.log.line(p)));

@@ -91,7 +91,7 @@ async fn a_meshed_request_is_proven_at_both_ends() {
     assert!(reason(window.mtls(&c, &s, Some(APPLICATION), sni)).contains("goes to port 20000"));
     assert!(reason(window.in_proxy(&s, Some(9999), Some(CANARY))).contains("none was handed"));
     assert!(reason(window.in_proxy(&s, Some(APPLICATION), Some("another"))).contains("carries it"));
-    assert!(reason(window.plaintext(&c, &s, CANARY)).contains("no packet"));
+    assert!(reason(window.plaintext(&c, &s, None, CANARY)).contains("no packet"));
     assert!(reason(window.no_proxy_leg(&s, Some(CANARY), &[])).contains("it did"));
     assert!(reason(window.no_proxy_leg(&s, None, &[APPLICATION])).contains("it did"));
     assert!(reason(window.silent_at_sender(&c, &s)).contains("these did"));
@@ -133,7 +133,7 @@ async fn plaintext_to_a_tls_listener_is_reset_and_an_excluded_port_is_not() {
     eventually(&pods.recorder, |e| e.since(middle).bypass_in(&s, EXCLUDED, CANARY)).await;
     let evidence = pods.recorder.finish().await;
     let window = evidence.since(middle);
-    window.plaintext(&c, &s, CANARY).expect("it was in clear");
+    window.plaintext(&c, &s, None, CANARY).expect("it was in clear");
     assert!(reason(window.reset(&s, EXCLUDED, Some(CANARY))).contains("it was answered"));
     assert!(reason(window.reset(&s, APPLICATION, Some(CANARY))).contains("no connection to that port"));
     assert!(reason(window.no_proxy_leg(&s, Some(CANARY), &[])).contains("it did"));
@@ -176,7 +176,7 @@ async fn datagrams_are_not_redirected_and_dns_is() {
     let bypass = eventually(&pods.recorder, |e| e.since(sent).bypass_out(&c, Protocol::Udp, None, plain)).await;
     assert!(bypass.to_string().contains("udp 10.9.0.1:"), "{bypass}");
     let evidence = pods.recorder.finish().await;
-    evidence.since(sent).plaintext(&c, &s, CANARY).expect("a datagram in clear");
+    evidence.since(sent).plaintext(&c, &s, None, CANARY).expect("a datagram in clear");
     let later = evidence.since(Timestamp::now());
     later.silent_at_sender(&c, &s).expect("nothing since");
     later.silent_at_receiver(&c, &s).expect("nothing since");
@@ -189,7 +189,7 @@ async fn an_echo_request_is_seen_going_around() {
     blocking(&pods.client, || mesh::ping(SERVER, CANARY.as_bytes())).await;
     let target = SocketAddr::from((SERVER, 0));
     eventually(&pods.recorder, |e| all(e).bypass_out(&c, Protocol::Icmp, None, target)).await;
-    eventually(&pods.recorder, |e| all(e).plaintext(&c, &s, CANARY)).await;
+    eventually(&pods.recorder, |e| all(e).plaintext(&c, &s, None, CANARY)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

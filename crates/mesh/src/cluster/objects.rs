@@ -107,6 +107,7 @@ impl Cluster {
                 namespace: namespace.clone(),
                 name: name.clone(),
                 uid: object.uid().unwrap_or_default(),
+                generation: object.metadata.generation.unwrap_or_default(),
                 spec: object.data.get("spec").cloned().unwrap_or_default(),
             };
             resources.push((api, resource));

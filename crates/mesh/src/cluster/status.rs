@@ -14,8 +14,8 @@ use crate::config::accept::{Resource, Verdict};
 /// Patches conditions from a task of its own, so that the mesh waits for nobody.
 pub(super) struct Writer {
     queue: mpsc::UnboundedSender<(ApiResource, Resource, Value)>,
-    /// By uid: the last condition, so that each is said once.
-    said: Mutex<HashMap<String, (bool, String)>>,
+    /// By uid: the last condition and the generation that it is about, so that each is said once.
+    said: Mutex<HashMap<String, (i64, bool, String)>>,
 }
 
 impl Writer {
@@ -35,7 +35,7 @@ impl Writer {
     /// Writes the condition, unless that is what it was written last.
     pub(super) fn say(&self, api: &ApiResource, resource: &Resource, verdict: &Verdict) {
         let message = verdict.as_ref().err().map(|m| m.join("; ")).unwrap_or_default();
-        let news = (verdict.is_ok(), message.clone());
+        let news = (resource.generation, verdict.is_ok(), message.clone());
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.insert(resource.uid.clone(), news.clone()).is_some_and(|last| last == news) {
             return;
@@ -47,6 +47,7 @@ impl Writer {
                 "status": if verdict.is_ok() { "True" } else { "False" },
                 "reason": if verdict.is_ok() { "" } else { "ConfigEntryRefused" },
                 "message": message,
+                "observedGeneration": resource.generation,
                 "lastTransitionTime": now,
             }],
             "lastSyncedTime": now,

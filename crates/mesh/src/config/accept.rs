@@ -15,6 +15,7 @@ pub(crate) struct Resource {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
+    pub(crate) generation: i64,
     pub(crate) spec: Value,
 }
 
@@ -127,7 +128,7 @@ fn check_fields(resource: &Resource) -> Verdict {
     let mut unknown = Vec::new();
     walk(&resource.spec, &mut String::new(), &mut |path| {
         if !known.iter().any(|pattern| covers(pattern, path)) {
-            unknown.push(format!("spec.{path} comes with a later issue"));
+            unknown.push(format!("spec.{path} is no field of a {}, or comes with a later issue", resource.kind));
         }
     });
     unknown.dedup();

@@ -44,6 +44,8 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// Streams from this size on would overrun the buffers that interfaces get otherwise.
 const BULK: u64 = 1 << 20;
+/// What a buffer for a stream has beyond the stream itself.
+const SLACK: usize = 8 << 20;
 /// The most that an interface's buffer takes; there are about ten interfaces.
 const BUFFER_LIMIT: usize = 256 << 20;
 
@@ -86,8 +88,8 @@ impl SimBed {
         let recorder = Recorder::new(folder.path().join("packets"), ports).context("start the recorder")?;
         let mut recorder = recorder.with_marker(CANARY_PREFIX);
         if bulk >= BULK {
-            // headers come on top, and the reader takes packets away meanwhile
-            let bytes = usize::try_from(bulk + bulk / 4).unwrap_or(usize::MAX);
+            // headers and slack of the kernel's blocks come on top, all the more for small packets
+            let bytes = usize::try_from(bulk + bulk / 4).unwrap_or(usize::MAX).saturating_add(SLACK);
             recorder = recorder.with_buffer(bytes.min(BUFFER_LIMIT));
         }
         let taps = Arc::new(Taps::new(Arc::new(recorder), timeline.clone()));

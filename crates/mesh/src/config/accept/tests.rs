@@ -6,13 +6,20 @@ use serde_json::json;
 use super::*;
 
 fn resource(kind: &str, name: &str, spec: Value) -> Resource {
-    Resource { kind: kind.into(), namespace: "default".into(), name: name.into(), uid: String::new(), spec }
+    Resource {
+        kind: kind.into(),
+        namespace: "default".into(),
+        name: name.into(),
+        uid: String::new(),
+        generation: 1,
+        spec,
+    }
 }
 
 #[rstest]
 #[case("SamenessGroup", "x", json!({}), "kind SamenessGroup comes with a later issue")]
 #[case("ServiceDefaults", "x", json!({"protocol": "http", "upstreamConfig": {"defaults": {"protocol": "http"}}}),
-    "spec.upstreamConfig.defaults.protocol comes with a later issue")]
+    "spec.upstreamConfig.defaults.protocol is no field of a ServiceDefaults, or comes with a later issue")]
 #[case("ServiceDefaults", "x", json!({"protocol": "udp"}), "unknown variant `udp`")]
 #[case("ServiceDefaults", "x", json!({"transparentProxy": {"outboundListenerPort": 15002}}),
     "spec.transparentProxy.outboundListenerPort is 15002; it cannot be set here")]
@@ -21,7 +28,7 @@ fn resource(kind: &str, name: &str, spec: Value) -> Resource {
 #[case("ServiceIntentions", "x", json!({"destination": {"name": "x"}, "sources": [{"name": "a"}]}),
     "spec.sources[0]: one of action and permissions must be set")]
 #[case("ServiceIntentions", "x", json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "peer": "p"}]}),
-    "spec.sources[].peer comes with a later issue")]
+    "spec.sources[].peer is no field of a ServiceIntentions, or comes with a later issue")]
 #[case("ServiceIntentions", "x",
     json!({"destination": {"name": "x"}, "sources": [{"name": "a", "namespace": "shop", "action": "allow"}]}),
     "spec.sources[0].namespace is \"shop\"")]
