@@ -153,7 +153,10 @@ impl World {
             let object = e["involvedObject"]["name"].as_str().unwrap_or_default();
             names.contains(object) || object.starts_with(&workload.name)
         };
-        let all: Vec<_> = events.iter().filter(about).collect();
+        let mut all: Vec<_> = events.iter().filter(about).collect();
+        // the API server lists them by name, which says nothing; warnings are what a person looks for
+        let when = |e: &serde_json::Value| e["lastTimestamp"].as_str().unwrap_or_default().to_owned();
+        all.sort_by_key(|e| (e["type"] == "Warning", when(e)));
         for event in all.iter().rev().take(6).rev() {
             // writing to a String cannot fail
             let _ = write!(
