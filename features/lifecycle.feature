@@ -25,3 +25,12 @@ Feature: Redirection holds while things start, stop and break
       | victim        |
       | static-client |
       | static-server |
+
+  @LC-04 @peer @sim @kind
+  Scenario: A job finishes although it carries a proxy
+    Given the workload "job-client" with:
+      | kind                                                              | Job                              |
+      | command                                                           | request http://static-server once |
+      | annotation sidecar-proxy-lifecycle-shutdown-grace-period-seconds | 1                                |
+    When the proxy of "job-client" is asked to shut down
+    Then "job-client" runs to completion

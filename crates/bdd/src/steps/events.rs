@@ -127,6 +127,10 @@ async fn component_of_is(world: &mut World, mut arguments: Arguments) -> Result<
     }
     world.bed().await?;
     world.await_ready().await?;
+    if (component, state) == (Component::Proxy, State::AskedToShutDown) {
+        // whoever asks is the Job itself, when it needs the proxy no more
+        world.await_work(&of).await?;
+    }
     let pod = world.pod(&of).await?;
     let workload = world.instance(&of)?.workload;
     match state {

@@ -22,9 +22,16 @@ pub(super) async fn workload_is(world: &mut World, mut arguments: Arguments) -> 
         State::Restarted => restart(world, &instance).await,
         State::Deleted | State::Removed => delete(world, &name, &instance, None).await,
         State::ForceKilled | State::Killed => delete(world, &name, &instance, Some(0)).await,
-        State::Stopped => scale(world, &instance, 0).await,
+        State::Stopped => {
+            scale(world, &instance, 0).await?;
+            ended(world, &instance).await
+        }
         State::Started => {
             let replicas = world.replicas_when_started(&instance.workload);
+            if world.spec(&instance.workload)?.replicas == 0 {
+                // its instances are those that come now, counted from 0
+                world.forget_pods(&instance.workload);
+            }
             scale(world, &instance, replicas).await
         }
         State::Installed | State::WithoutCredentials | State::AskedToShutDown => {
@@ -171,6 +178,20 @@ pub(super) async fn changed(world: &mut World, mut arguments: Arguments) -> Resu
         bed.cluster().merge("Pod", &pod.namespace, &pod.name, &patch).await.context("change the live Pod")?;
     }
     Ok(())
+}
+
+/// Waits until no Pod of a workload is left.
+async fn ended(world: &mut World, instance: &Instance) -> Result<()> {
+    if !world.is_live() {
+        return Ok(());
+    }
+    let bed = world.bed().await?;
+    let workload = world.spec(&instance.workload)?;
+    crate::wait::until(&format!("the end of the Pods of {workload}"), bed.timing().ready, async || {
+        let left = bed.pods().of(&workload.namespace, &workload.name).len();
+        if left == 0 { Ok(()) } else { Err(format!("{left} are left")) }
+    })
+    .await
 }
 
 /// Annotations for a merge patch: `after`, and what was taken away from `before` and is still there as `null`, because

@@ -11,6 +11,8 @@ pub const IMAGE: &str = "pellucid/workload:dev";
 const PROGRAM: &str = "/bin/workload";
 /// Time for one attempt, in milliseconds.
 const ATTEMPT_MS: u64 = 2000;
+/// How often something that is to be done once is tried.
+const ATTEMPTS: u32 = 25;
 /// Puts a certificate and a key into files, then runs the client; the words after the script are `$0`, `$1` …
 const WITH_FILES: &str = "umask 077; d=$(mktemp -d) && printf %s \"$0\" >$d/cert.pem && printf %s \"$1\" >$d/key.pem && \
                           shift && exec \"$@\" --cert $d/cert.pem --key $d/key.pem";
@@ -81,10 +83,19 @@ pub fn request_once(url: &str) -> Vec<String> {
 #[must_use]
 pub fn command(command: &Command) -> Words {
     match command {
-        Command::RequestOnce(url) => args(["request", url]),
+        // nothing holds an application back until its proxy listens, and whoever writes a Job knows
+        Command::RequestOnce(url) => shell(&format!(
+            "for attempt in $(seq {ATTEMPTS}); do {PROGRAM} request {} && exit 0; sleep 0.2; done; exit 1",
+            quoted(url)
+        )),
         Command::DialFirst(target) => shell(&format!("{PROGRAM} dial tcp {target}; exec {PROGRAM} sleep")),
         Command::Shell(line) => shell(line),
     }
+}
+
+/// One word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn shell(line: &str) -> Words {
@@ -187,6 +198,17 @@ mod tests {
     )]
     fn clients(#[case] request: Request, #[case] expected: &str) {
         assert_eq!(client(&request, "c", None).words.join(" "), expected);
+    }
+
+    #[test]
+    fn a_job_tries_until_it_is_answered_once() {
+        let words = command(&Command::RequestOnce("http://a/it's".into()));
+        assert!(words.shell);
+        let line = words.words.last().expect("a line");
+        assert!(
+            line.contains(r"/bin/workload request 'http://a/it'\''s' && exit 0;") && line.ends_with("exit 1"),
+            "{line}"
+        );
     }
 
     #[test]

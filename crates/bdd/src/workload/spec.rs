@@ -151,7 +151,7 @@ pub struct Probe {
 pub enum Command {
     /// Dial this address at once, then go on as usual.
     DialFirst(String),
-    /// Request this URL once and end.
+    /// Request this URL until it is answered once, and end.
     RequestOnce(String),
     /// A shell command.
     Shell(String),

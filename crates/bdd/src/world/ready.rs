@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
+use redirect::contract;
 
 use super::World;
 use crate::pods::{has_condition, is_going};
@@ -57,6 +58,13 @@ pub(crate) fn has_started(pod: &Pod) -> bool {
         .is_some_and(|all| !all.is_empty() && all.iter().all(|s| s.state.as_ref().is_some_and(|s| s.running.is_some())))
 }
 
+/// Whether every container but the sidecar has ended.
+fn has_done_its_work(pod: &Pod) -> bool {
+    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+    let mut own = statuses.into_iter().flatten().filter(|s| s.name != contract::SIDECAR_CONTAINER).peekable();
+    own.peek().is_some() && own.all(|s| s.state.as_ref().is_some_and(|s| s.terminated.is_some()))
+}
+
 impl World {
     /// Waits until every workload that a step declared (and did not merely submit, or disturb on purpose) is ready.
     pub(crate) async fn await_ready(&mut self) -> Result<()> {
@@ -103,16 +111,28 @@ impl World {
 
     /// Waits until the application containers of a workload's Pods have started.
     pub(crate) async fn await_started(&mut self, name: &str) -> Result<()> {
+        self.await_a_pod(name, "for the containers to start", has_started).await
+    }
+
+    /// Waits until a Job's Pod has done its work, so that only the sidecar is left; other workloads have no such moment.
+    pub(crate) async fn await_work(&mut self, name: &str) -> Result<()> {
+        match self.spec(name)?.controller {
+            Controller::Job => self.await_a_pod(name, "for the work to be done", has_done_its_work).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn await_a_pod(&mut self, name: &str, what: &str, is_so: fn(&Pod) -> bool) -> Result<()> {
         let bed = self.bed().await?;
         let workload = self.spec(name)?;
         let deadline = Instant::now() + bed.timing().ready;
         loop {
             let pods = bed.pods().of(&workload.namespace, &workload.name);
-            if !pods.is_empty() && pods.iter().any(|p| has_started(p)) {
+            if pods.iter().any(|pod| is_so(pod)) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                bail!("wait for the containers of {name} to start; seen last: {}", self.diagnose(name).await);
+                bail!("wait {what} of {name}; seen last: {}", self.diagnose(name).await);
             }
             bed.pods().changed(Duration::from_millis(200)).await;
         }
@@ -153,7 +173,10 @@ impl World {
             let object = e["involvedObject"]["name"].as_str().unwrap_or_default();
             names.contains(object) || object.starts_with(&workload.name)
         };
-        let all: Vec<_> = events.iter().filter(about).collect();
+        let mut all: Vec<_> = events.iter().filter(about).collect();
+        // the API server lists them by name, which says nothing; warnings are what a person looks for
+        let when = |e: &serde_json::Value| e["lastTimestamp"].as_str().unwrap_or_default().to_owned();
+        all.sort_by_key(|e| (e["type"] == "Warning", when(e)));
         for event in all.iter().rev().take(6).rev() {
             // writing to a String cannot fail
             let _ = write!(

@@ -92,7 +92,8 @@ fn a_run_leaves_its_evidence() {
 const FAILS: &str = r#"
 Feature: one that fails
   Scenario: it is not blocked
-    Given a mesh
+    Given a mesh with:
+      | rule backend | iptables-nft |
     And the workload "static-server"
     And the workload "static-client"
     When "static-client" requests "http://static-server"

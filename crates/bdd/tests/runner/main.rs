@@ -4,5 +4,6 @@
 
 mod bad_input;
 mod host;
+mod judgements;
 mod machine;
 mod started;

@@ -45,13 +45,7 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
     if protocol.http_like() {
         filters.push(http_filters(world, service, protocol));
     } else {
-        filters.push(rbac::network(world, service));
-        let mut to_application = tcp_proxy("public_listener", LOCAL_APP);
-        // Envoy's default dials the application for every TCP handshake, before it knows whether the client has a certificate.
-        to_application["typed_config"]["upstream_connect_mode"] = json!("ON_DOWNSTREAM_TLS_HANDSHAKE");
-        // the mode demands a bound for what the client sends meanwhile; beyond it, the client waits
-        to_application["typed_config"]["max_early_data_bytes"] = json!(EARLY_DATA_BYTES);
-        filters.push(to_application);
+        filters.extend(tcp_filters(world, service, "public_listener"));
     }
     let alpn: &[&str] = match protocol {
         Protocol::Tcp => &[],
@@ -67,9 +61,26 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
             "filter_chain_match": {"destination_port": instance.port},
             "filters": [tcp_proxy("permissive_public_listener", LOCAL_APP)],
         }));
+    } else if instance.port > 0 && protocol.http_like() && world.config.dialed_directly(service) {
+        // who dials an instance gets TCP, whatever the protocol: the way to it says which it is
+        body["listener_filters"] = json!([original_dst_filter()]);
+        chains.push(json!({
+            "filter_chain_match": {"destination_port": instance.port},
+            "filters": tcp_filters(world, service, "dialed_directly"), "transport_socket": tls::downstream(&[]),
+        }));
     }
     body["filter_chains"] = json!(chains);
     resources.listener(format!("public_listener:{address}"), body);
+}
+
+/// Intentions about connections, then the application.
+fn tcp_filters(world: &World, service: &str, label: &str) -> [Value; 2] {
+    let mut to_application = tcp_proxy(label, LOCAL_APP);
+    // Envoy's default dials the application for every TCP handshake, before it knows whether the client has a certificate.
+    to_application["typed_config"]["upstream_connect_mode"] = json!("ON_DOWNSTREAM_TLS_HANDSHAKE");
+    // the mode demands a bound for what the client sends meanwhile; beyond it, the client waits
+    to_application["typed_config"]["max_early_data_bytes"] = json!(EARLY_DATA_BYTES);
+    [rbac::network(world, service), to_application]
 }
 
 fn http_filters(world: &World, service: &str, protocol: Protocol) -> Value {

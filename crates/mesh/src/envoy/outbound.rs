@@ -44,15 +44,20 @@ fn outbound_listener(world: &World, instance: &Instance, resources: &mut Resourc
         }
     }
     // members of a set find each other only so, which is why a service is among its own upstreams here
+    // several routes, and redirects, may lead to one target: the first takes its addresses, and needs the cluster
+    let mut used = BTreeSet::new();
     for service in implicit {
         let chain = Chain::of(&world.config, service);
         for resolved in chain.resolved().filter(|r| world.config.dialed_directly(&r.target.service)) {
             let (name, instances) = cluster::passthrough(world, &resolved.target, resolved.connect_timeout, resources);
             let addresses = free(&mut instances.into_iter().filter(|a| instance.addresses().all(|own| own != *a)));
             if addresses.is_empty() {
-                resources.clusters.remove(&name);
+                if !used.contains(&name) {
+                    resources.clusters.remove(&name);
+                }
             } else {
                 chains.push(filter_chain(&addresses, &tcp_proxy(&world.names.stat_prefix(service), &name)));
+                used.insert(name);
             }
         }
     }

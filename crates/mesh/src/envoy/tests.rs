@@ -69,6 +69,20 @@ fn allow(source: &str, destination: &str) -> (&'static str, &'static str, Value)
         PASSTHROUGH,
     ],
 )]
+#[case::dialed_directly_and_routed(Intention::Deny,
+    vec![
+        allow("client", "google"),
+        ("ServiceDefaults", "google", json!({"protocol": "http", "transparentProxy": {"dialedDirectly": true}})),
+        ("ServiceRouter", "google", json!({"routes": [
+            {"match": {"http": {"pathPrefix": "/"}}, "destination": {"prefixRewrite": "/v2/"}},
+        ]})),
+    ],
+    &[
+        "10.96.0.2/32,240.0.0.2/32 -> http (upstream.google.default.default.dc1)",
+        "10.244.0.2/32 -> passthrough~google.default.dc1.internal.TD (upstream.google.default.default.dc1)",
+        PASSTHROUGH,
+    ],
+)]
 fn outbound_chains(#[case] default: Intention, #[case] entries: Vec<(&str, &str, Value)>, #[case] expected: &[&str]) {
     let world = world(&["client", "google"], default, &entries);
     assert_eq!(outbound(&rendered(&world, "client")), expected);
@@ -229,4 +243,42 @@ fn in_dual_stack_instances_are_dialled_directly_by_either_address() {
         chains.iter().any(|chain| chain.starts_with("10.244.0.2/32,fd00::2/128 -> passthrough~server.")),
         "{chains:?}"
     );
+}
+
+/// Who dials an instance gets TCP, whatever the protocol of the service is; who dials the proxy gets the protocol.
+#[rstest]
+#[case::http(json!({"protocol": "http", "transparentProxy": {"dialedDirectly": true}}), 2)]
+#[case::grpc(json!({"protocol": "grpc", "transparentProxy": {"dialedDirectly": true}}), 2)]
+#[case::tcp_is_tcp_anyway(json!({"transparentProxy": {"dialedDirectly": true}}), 1)]
+#[case::not_dialed_directly(json!({"protocol": "http"}), 1)]
+fn an_instance_dialed_directly_speaks_tcp(#[case] defaults: Value, #[case] chains: usize) {
+    let entries = [allow("client", "google"), ("ServiceDefaults", "google", defaults)];
+    let world = world(&["client", "google"], Intention::Deny, &entries);
+    let rendered = rendered(&world, "google");
+    let listeners = rendered["listeners"].as_object().expect("listeners");
+    let (_, public) = listeners.iter().find(|(name, _)| name.starts_with("public_listener")).expect("the public one");
+    let found = public["filter_chains"].as_array().expect("chains");
+    assert_eq!(found.len(), chains);
+    if let Some(direct) = found.get(1) {
+        assert!(direct["filter_chain_match"]["destination_port"].is_number(), "{direct}");
+        assert_eq!(direct["transport_socket"]["typed_config"]["require_client_certificate"], true);
+        let names: Vec<&Value> = direct["filters"].as_array().expect("filters").iter().map(|f| &f["name"]).collect();
+        assert_eq!(names, ["envoy.filters.network.rbac", "envoy.filters.network.tcp_proxy"]);
+        assert_eq!(public["listener_filters"].as_array().map(Vec::len), Some(1));
+    }
+}
+
+#[test]
+fn every_chain_leads_to_a_cluster_that_is_there() {
+    let routes = json!({"routes": [
+        {"match": {"http": {"pathPrefix": "/"}}, "destination": {"prefixRewrite": "/v2/"}},
+    ]});
+    let entries = [
+        allow("client", "google"),
+        ("ServiceDefaults", "google", json!({"protocol": "http", "transparentProxy": {"dialedDirectly": true}})),
+        ("ServiceRouter", "google", routes),
+    ];
+    let rendered = rendered(&world(&["client", "google"], Intention::Deny, &entries), "client");
+    let name = format!("passthrough~google.default.dc1.internal.{TRUST_DOMAIN}");
+    assert!(rendered["clusters"].get(&name).is_some(), "{}", rendered["clusters"]);
 }
