@@ -81,7 +81,10 @@ pub fn request_once(url: &str) -> Vec<String> {
 #[must_use]
 pub fn command(command: &Command) -> Words {
     match command {
-        Command::RequestOnce(url) => args(["request", url]),
+        // like any job it tries again while its proxy does not listen yet; one answer is what it wants
+        Command::RequestOnce(url) => {
+            shell(&format!("for i in $(seq 20); do {PROGRAM} request '{url}' && exit 0; sleep 0.25; done; exit 1"))
+        }
         Command::DialFirst(target) => shell(&format!("{PROGRAM} dial tcp {target}; exec {PROGRAM} sleep")),
         Command::Shell(line) => shell(line),
     }
