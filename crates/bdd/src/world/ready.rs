@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 
 use super::World;
-use crate::pods::{has_condition, is_going};
+use crate::pods::{PodRef, has_condition, is_going};
 use crate::workload::{Controller, Workload};
 
 /// Reasons of a waiting container that say that it will not simply come up.
@@ -115,6 +115,20 @@ impl World {
                 bail!("wait for the containers of {name} to start; seen last: {}", self.diagnose(name).await);
             }
             bed.pods().changed(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Waits until a Pod's proxy, when it has one, is ready. One that never is holds nobody up: what is asked next shows it.
+    pub(super) async fn await_sidecar(&self, pod: &PodRef) {
+        let Ok(bed) = self.bed_now() else { return };
+        let deadline = Instant::now() + bed.timing().patience;
+        let waits = || {
+            let found = bed.pods().get(&pod.namespace, &pod.name)?;
+            let sidecar = statuses(&found).find(|s| s.name == redirect::contract::SIDECAR_CONTAINER)?;
+            (!sidecar.ready).then_some(())
+        };
+        while waits().is_some() && Instant::now() < deadline {
+            bed.pods().changed(Duration::from_millis(50)).await;
         }
     }
 
