@@ -234,8 +234,16 @@ impl World {
         let patience = patience.unwrap_or(bed.timing().patience);
         let start = Instant::now();
         let mut repeated = 0_u32;
+        // a Pod that has only just started fails its probes for a moment, and that is not what a step means
+        let mut once = !matches!(self.last, Some(Last::Probed(..))) || meant == Outcome::Answered;
         loop {
             let (holds, leaked) = self.holds(meant, by)?;
+            if holds && !once {
+                once = true;
+                tokio::time::sleep(bed.timing().quiet).await;
+                self.ask_again().await?;
+                continue;
+            }
             if holds {
                 if repeated > 0 {
                     let after = start.elapsed().as_secs_f64();
@@ -325,6 +333,7 @@ impl World {
         let bed = self.bed().await?;
         self.await_started(name).await?;
         let pod = self.pod(name).await?;
+        self.await_sidecar(&pod).await;
         let since = Timestamp::now();
         let probes = bed.probe(&pod).await.with_context(|| format!("probe {}", pod.host()))?;
         if probes.is_empty() {

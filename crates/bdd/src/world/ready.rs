@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use redirect::contract;
 
 use super::World;
-use crate::pods::{has_condition, is_going};
+use crate::pods::{PodRef, has_condition, is_going};
 use crate::workload::{Controller, Workload};
 
 /// Reasons of a waiting container that say that it will not simply come up.
@@ -135,6 +135,20 @@ impl World {
                 bail!("wait {what} of {name}; seen last: {}", self.diagnose(name).await);
             }
             bed.pods().changed(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Waits until a Pod's proxy, when it has one, is ready. One that never is holds nobody up: what is asked next shows it.
+    pub(super) async fn await_sidecar(&self, pod: &PodRef) {
+        let Ok(bed) = self.bed_now() else { return };
+        let deadline = Instant::now() + bed.timing().patience;
+        let waits = || {
+            let found = bed.pods().get(&pod.namespace, &pod.name)?;
+            let sidecar = statuses(&found).find(|s| s.name == redirect::contract::SIDECAR_CONTAINER)?;
+            (!sidecar.ready).then_some(())
+        };
+        while waits().is_some() && Instant::now() < deadline {
+            bed.pods().changed(Duration::from_millis(50)).await;
         }
     }
 

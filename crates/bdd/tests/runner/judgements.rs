@@ -63,6 +63,12 @@ const FALSE: &[(&str, &str)] = &[
     ),
     (
         r#"
+    When the kubelet probes "server"
+    Then it is blocked"#,
+        "for it to be blocked",
+    ),
+    (
+        r#"
     Given the workload "bare"
       | listens | http 99 |"#,
         "this step takes none",

@@ -348,7 +348,11 @@ impl Bed for SimBed {
                 processes::kill_proxy(&self.netns(pod)?)?;
             }
             (Component::Proxy, Some(pod), State::AskedToShutDown) => {
-                admin::exchange(&self.netns(pod)?, contract::GRACEFUL_PORT, "POST", "graceful_shutdown").await?;
+                // nothing waits for a Job's Pod, so that it may be on its way
+                let ask = async || {
+                    admin::exchange(&self.netns(pod)?, contract::GRACEFUL_PORT, "POST", "graceful_shutdown").await
+                };
+                crate::wait::until("the proxy to take the request to shut down", READY, ask).await?;
             }
             (Component::CniPlugin | Component::Node, _, state) => {
                 return Err(comes_with(&format!("the {component} is {state}"), Issue::Cni));
