@@ -2,7 +2,7 @@
 
 use netns::NetNs;
 use redirect::kernel::{apply_with, remove, script};
-use redirect::rules::Family;
+use redirect::rules::{Family, Ruleset};
 use redirect::{Backend, Config};
 use rstest::rstest;
 
@@ -95,6 +95,32 @@ fn over_any_leftover_there_is_one_set_of_rules(
     assert!(namespace.run(remove).expect("enter").expect("remove"));
     assert_eq!(held(&namespace), Vec::<String>::new());
     assert_eq!(foreign(&namespace), before, "{backend} over {left}, removed");
+}
+
+/// Consul installs one rule after the other, and stops where one fails.
+#[rstest]
+fn over_any_part_of_the_rules_there_is_one_set(
+    #[values(0, 1, 2)] backend: usize,
+    #[values("nft", "legacy")] left: &str,
+) {
+    let backend = BACKENDS[backend];
+    let policy = policy(&with_dns(false), false);
+    let whole = Ruleset::of(&policy).restore_script(Family::V4);
+    let commands: Vec<String> = whole
+        .lines()
+        .filter_map(|line| match line.strip_prefix(':') {
+            Some(chain) => Some(format!("-N {}", chain.split(' ').next().unwrap_or_default())),
+            None => line.starts_with("-A ").then(|| line.to_owned()),
+        })
+        .map(|rule| format!("iptables-{left} -t nat {rule}\n"))
+        .collect();
+    assert!(commands.len() > 20, "{whole}");
+    for count in 1..=commands.len() {
+        let namespace = NetNs::create().expect("namespace");
+        sh(&namespace, &commands[..count].concat());
+        in_force(&namespace, backend, &policy);
+        assert_eq!(held(&namespace), expected(backend, &policy), "{backend} over the first {count} of {left}");
+    }
 }
 
 #[rstest]
