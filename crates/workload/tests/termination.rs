@@ -1,8 +1,8 @@
-//! SIGTERM to each command: it ends at once, with a status and not by the signal's default action, which a container's
+//! SIGTERM to each command: it ends, all but a server at once, with a status and not by the signal's default action, which a container's
 //! first process does not have.
 
-use std::io::Read as _;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,25 @@ fn what_has_no_end_of_its_own_succeeds(#[case] arguments: &[&str]) {
         std::thread::yield_now();
     }
     assert_eq!(terminate(child), (Some(0), String::new()));
+}
+
+#[test]
+fn a_server_that_is_asked_to_end_still_answers() {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).expect("a port").port();
+    let mut child = start(&["serve", "--name", "n", "--bind", "loopback", "--tcp", &port.to_string()]);
+    let deadline = Instant::now() + DEADLINE;
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        assert!(Instant::now() < deadline, "nobody listens");
+        std::thread::yield_now();
+    }
+    let pid = Pid::from_raw(child.id().cast_signed());
+    kill(pid, Signal::SIGTERM).expect("it runs");
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it still listens");
+    client.write_all(b"hello\n").expect("sent");
+    assert!(client.read(&mut [0; 64]).expect("an answer") > 0);
+    // who is asked twice does not linger
+    kill(pid, Signal::SIGTERM).expect("it runs");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 /// The server never answers, and every attempt may take a minute.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -84,7 +85,11 @@ enum Service {
     Sha256,
 }
 
-/// Serves until SIGTERM.
+/// How long a server that is asked to end goes on. Clients learn that it goes at the same moment as it does; a good server lets
+/// them, as one with a `preStop` hook that sleeps.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Serves until SIGTERM and a little longer, or until a second one.
 pub(crate) async fn run(options: Options, termination: &mut Termination) -> anyhow::Result<()> {
     let name = match options.name {
         Some(name) => name,
@@ -114,6 +119,8 @@ pub(crate) async fn run(options: Options, termination: &mut Termination) -> anyh
         tokio::spawn(lines::datagrams(socket, Arc::clone(&identity)));
     }
     termination.asked().await;
+    // the time passes or is cut short
+    let _ = tokio::time::timeout(FAREWELL, termination.asked()).await;
     Ok(())
 }
 
