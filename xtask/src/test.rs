@@ -4,9 +4,9 @@ use crate::run::{bin_dir, cargo, check, runner_variable};
 use crate::{Stop, envoy, packages, report};
 
 /// Test targets that make network namespaces: `test = false` in their crates, run here inside the sandbox.
-const KERNEL: &[&str] = &["net", "kubelet", "lab"];
+pub(crate) const KERNEL: &[&str] = &["net", "kubelet", "lab"];
 /// Test targets that make sandboxes themselves and look at them from outside.
-const OUTSIDE: &[&str] = &["sandbox", "runner"];
+pub(crate) const OUTSIDE: &[&str] = &["sandbox", "runner"];
 
 /// Sets up and runs everything.
 pub(crate) fn run() -> Result<(), Stop> {

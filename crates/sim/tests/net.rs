@@ -103,12 +103,15 @@ fn inventory(netns: &NetNs) -> BTreeSet<String> {
 #[case::v4(Families::V4)]
 #[case::v6(Families::V6)]
 #[case::dual(Families::Dual)]
+#[case::unannounced(Families::UnannouncedV6)]
 #[tokio::test]
 async fn pods_reach_each_other_and_see_each_others_addresses(#[case] families: Families) {
     let network = network(2, families).await;
     let near = pod(&network, "node-0", "near").await;
     let far = pod(&network, "node-1", "far").await;
-    assert_eq!(near.addresses.len(), if families == Families::Dual { 2 } else { 1 });
+    let both = matches!(families, Families::Dual | Families::UnannouncedV6);
+    assert_eq!(near.addresses.len(), if both { 2 } else { 1 });
+    assert_eq!(network.announced(&near.addresses).len(), if families == Families::Dual { 2 } else { 1 });
     for (client, server) in [(&near, &far), (&far, &near)] {
         for (source, target) in client.addresses.iter().zip(&server.addresses) {
             let address = SocketAddr::new(*target, 80);
@@ -257,7 +260,7 @@ impl Cluster {
         let network = network(2, families).await;
         let node = network.nodes()[0].clone();
         let cidrs = match families {
-            Families::V4 => vec!["10.96.0.0/16"],
+            Families::V4 | Families::UnannouncedV6 => vec!["10.96.0.0/16"],
             Families::V6 => vec!["fd00:10:96::/112"],
             Families::Dual => vec!["10.96.0.0/16", "fd00:10:96::/112"],
         };
