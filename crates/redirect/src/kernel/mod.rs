@@ -4,20 +4,19 @@
 //!
 //! # What it takes
 //!
-//! Ratios of one run of `cargo xtask bench redirect` (40 rounds, iptables 1.8.9, Linux 6.18, two busy cores): of the quickest
-//! rounds, which repeat from run to run, where the medians of a busy machine do not.
+//! Ratios of the medians of one run of `cargo xtask bench redirect` (40 rounds, iptables 1.8.9, Linux 6.18, two idle cores):
 //!
 //! | | nftables | iptables-legacy | iptables-nft |
 //! |---|--:|--:|--:|
-//! | Consul's process for each of 17 rules and chains / [`apply`] | 80 | 18 | 16 |
-//! | the same with DNS, 21 of them | 81 | 21 | 17 |
-//! | [`verify`] / [`apply`] | 0.4 | 0.7 | 0.7 |
-//! | [`apply`] where the policy is in force / where nothing is | 0.5 | 0.7 | 0.7 |
-//! | [`apply`] with 1,000 excluded blocks and as many ports / with 10 of each | 12 | 3 | 10 |
-//! | TCP connections a second, redirected / without rules | 0.76 | 0.76 | 0.79 |
-//! | the same with 1,000 excluded blocks and as many ports | 0.75 | 0.43 | 0.50 |
-//! | the proxy's own / without rules | 0.86 | 0.85 | 0.85 |
-//! | the same with 1,000 excluded blocks and as many ports | 0.84 | 0.47 | 0.54 |
+//! | Consul's process for each of 17 rules and chains / [`apply`] | 50 | 16 | 16 |
+//! | the same with DNS, 21 of them | 55 | 18 | 18 |
+//! | [`verify`] / [`apply`] | 0.5 | 0.7 | 0.8 |
+//! | [`apply`] where the policy is in force / where nothing is | 0.6 | 0.7 | 0.8 |
+//! | [`apply`] with 1,000 excluded blocks and as many ports / with 10 of each | 11 | 3 | 10 |
+//! | TCP connections a second, redirected / without rules | 0.77 | 0.78 | 0.78 |
+//! | the same with 1,000 excluded blocks and as many ports | 0.76 | 0.43 | 0.51 |
+//! | the proxy's own / without rules | 0.84 | 0.84 | 0.84 |
+//! | the same with 1,000 excluded blocks and as many ports | 0.82 | 0.45 | 0.53 |
 //!
 //! nf_tables looks exclusions up in a set; iptables walks through them, in Consul's order before the rule about the proxy.
 
