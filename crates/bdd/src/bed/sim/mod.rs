@@ -45,7 +45,7 @@ const QUIET: Duration = Duration::from_millis(500);
 /// Streams from this size on would overrun the buffers that interfaces get otherwise.
 const BULK: u64 = 1 << 20;
 /// What a buffer for a stream has beyond the stream itself.
-const SLACK: usize = 8 << 20;
+const SLACK: usize = 16 << 20;
 /// The most that an interface's buffer takes; there are about ten interfaces.
 const BUFFER_LIMIT: usize = 256 << 20;
 
@@ -88,8 +88,8 @@ impl SimBed {
         let recorder = Recorder::new(folder.path().join("packets"), ports).context("start the recorder")?;
         let mut recorder = recorder.with_marker(CANARY_PREFIX);
         if bulk >= BULK {
-            // headers and slack of the kernel's blocks come on top, all the more for small packets
-            let bytes = usize::try_from(bulk + bulk / 4).unwrap_or(usize::MAX).saturating_add(SLACK);
+            // headers come on top, and what the kernel leaves unused of a block that it hands over for its age
+            let bytes = usize::try_from(bulk + bulk / 2).unwrap_or(usize::MAX).saturating_add(SLACK);
             recorder = recorder.with_buffer(bytes.min(BUFFER_LIMIT));
         }
         let taps = Arc::new(Taps::new(Arc::new(recorder), timeline.clone()));
