@@ -3,8 +3,10 @@
 use std::fmt;
 
 use redirect::{Backend, Config, contract};
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::flags::{self, Given, Program};
+use crate::log;
 
 /// Every mistake in the settings; never empty.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,6 +117,11 @@ impl<'a> Reader<'a> {
             .ok()
     }
 
+    /// The least important level that is logged.
+    pub(crate) fn log_level(&mut self, default: LevelFilter) -> LevelFilter {
+        self.parsed("log-level", log::level, "trace, debug, info, warn or error").unwrap_or(default)
+    }
+
     pub(crate) fn backend(&mut self) -> Backend {
         let want = Backend::ALL.map(Backend::name).join(", ");
         self.parsed("rule-backend", |text| text.parse().ok(), &format!("one of {want}")).unwrap_or(Backend::Auto)
@@ -141,5 +148,15 @@ impl<'a> Reader<'a> {
             .into_iter()
             .filter_map(|(parameter, name)| Some((parameter, self.text(name)?)))
             .collect()
+    }
+}
+
+/// For tables of tests: the settings, or what was printed in place of running.
+#[cfg(test)]
+pub(crate) fn settings_of<T>(asked: Result<Asked<T>, SettingsErrors>) -> Result<T, String> {
+    match asked {
+        Ok(Asked::Run(settings)) => Ok(*settings),
+        Ok(Asked::Help(text)) => Err(text),
+        Err(errors) => Err(errors.to_string()),
     }
 }

@@ -142,8 +142,7 @@ impl Reader<'_> {
     }
 
     fn log(&mut self) -> Log {
-        let level = self.parsed("log-level", log::level, "trace, debug, info, warn or error");
-        Log { level: level.unwrap_or(log::DEFAULT_LEVEL), json: self.switch("log-json") }
+        Log { level: self.log_level(log::DEFAULT_LEVEL), json: self.switch("log-json") }
     }
 
     fn refuse_what_is_not_supported(&mut self) {
@@ -167,6 +166,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::reader::settings_of;
 
     const SCRIPT: [&str; 5] =
         ["connect-init", "-pod-name=web-0", "-pod-namespace=shop", "-log-level=debug", "-log-json=false"];
@@ -181,11 +181,7 @@ mod tests {
     fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let look = |name: &str| environment.iter().rev().find(|(own, _)| *own == name).map(|(_, v)| (*v).to_owned());
-        match Settings::read(arguments, look) {
-            Ok(Asked::Run(settings)) => Ok(*settings),
-            Ok(Asked::Help(text)) => Err(text),
-            Err(errors) => Err(errors.to_string()),
-        }
+        settings_of(Settings::read(arguments, look))
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use redirect::{Backend, Config, contract};
+use tracing_subscriber::filter::LevelFilter;
 
 use super::question::{self, Direction, Endpoint, Question};
 use crate::catalog::Servers;
 use crate::flags::{Flag, Program, flag, switch};
-use crate::log::{self, Log};
+use crate::log::Log;
 use crate::reader::{Asked, Reader, SettingsErrors};
 
 /// What to do.
@@ -169,7 +170,6 @@ impl Reader<'_> {
         };
         let source = if operation == Operation::Remove { Source::Given } else { self.source(&config) };
         let netns = self.text("netns").or_else(|| Some(config.net_ns.clone())).filter(|path| !path.is_empty());
-        let level = self.parsed("log-level", log::level, "trace, debug, info, warn or error");
         Settings {
             operation,
             source,
@@ -179,7 +179,7 @@ impl Reader<'_> {
             netns: netns.map(PathBuf::from),
             dry_run: self.switch("dry-run"),
             json: self.switch("json"),
-            log: Log { level: level.unwrap_or(tracing_subscriber::filter::LevelFilter::WARN), json: false },
+            log: Log { level: self.log_level(LevelFilter::WARN), json: false },
         }
     }
 
@@ -285,15 +285,12 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::reader::settings_of;
 
     fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let look = |name: &str| environment.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
-        match Settings::read(arguments, look) {
-            Ok(Asked::Run(settings)) => Ok(*settings),
-            Ok(Asked::Help(text)) => Err(text),
-            Err(errors) => Err(errors.to_string()),
-        }
+        settings_of(Settings::read(arguments, look))
     }
 
     #[test]
