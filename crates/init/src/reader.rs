@@ -12,6 +12,14 @@ use crate::log;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct SettingsErrors(Vec<String>);
 
+impl SettingsErrors {
+    /// Each of them.
+    #[must_use]
+    pub fn mistakes(&self) -> &[String] {
+        &self.0
+    }
+}
+
 impl fmt::Display for SettingsErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("; "))

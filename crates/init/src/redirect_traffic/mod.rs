@@ -64,7 +64,7 @@ pub fn main(arguments: Vec<String>, environment: impl Fn(&str) -> Option<String>
             }
         }
         // each on a line of its own, as Consul prints them
-        Err(errors) => failed("", &errors.to_string().replace("; ", "\n"), false),
+        Err(errors) => failed("", &errors.mistakes().join("\n"), false),
     }
 }
 
@@ -97,21 +97,17 @@ fn run(settings: &Settings) -> anyhow::Result<Report> {
 
 /// In the current network namespace.
 fn operate(settings: &Settings) -> anyhow::Result<Report> {
-    if matches!(settings.operation, Operation::Remove) {
-        return Ok(Report::Removed(remove()?));
-    }
-    let config = looked_up(settings)?;
-    let policy = Policy::from_config(&config, settings.dual_stack)?;
-    match &settings.operation {
-        Operation::Apply if settings.dry_run => Ok(Report::Scripts(scripts(settings.backend, &policy))),
-        Operation::Apply => Ok(Report::Applied(apply_with(settings.backend, &policy)?)),
-        Operation::Verify => Ok(Report::Verified(verify_with(settings.backend, &policy)?)),
+    let policy = || anyhow::Ok(Policy::from_config(&looked_up(settings)?, settings.dual_stack)?);
+    Ok(match &settings.operation {
+        Operation::Apply if settings.dry_run => Report::Scripts(scripts(settings.backend, &policy()?)),
+        Operation::Apply => Report::Applied(apply_with(settings.backend, &policy()?)?),
+        Operation::Verify => Report::Verified(verify_with(settings.backend, &policy()?)?),
         Operation::Explain(question) => {
             let packet = question.packet().context("list the addresses of this network namespace")?;
-            Ok(Report::Explained(explain(&policy, &packet)))
+            Report::Explained(explain(&policy()?, &packet))
         }
-        Operation::Remove => Ok(Report::Removed(remove()?)),
-    }
+        Operation::Remove => Report::Removed(remove()?),
+    })
 }
 
 /// What each backend would be told, or the one that was asked for.

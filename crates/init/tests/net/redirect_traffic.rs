@@ -198,3 +198,13 @@ fn no_catalogue_and_no_right_are_told() {
     let told = told(&output);
     assert!(told.contains("ExcludeUIDs entry 1 \"x\"") && told.contains("ExcludeGIDs entry 1 \"y\""), "{told}");
 }
+
+/// A value is told as it was given, whatever is in it.
+#[test]
+fn each_mistake_is_a_line() {
+    let output = redirect_traffic(&["-proxy-inbound-port=2; 3", "-rule-backend=nft"]);
+    ended(&output, 1);
+    let told = told(&output);
+    assert_eq!(told.lines().count(), 4, "{told}");
+    assert!(told.lines().any(|line| line.starts_with("-proxy-inbound-port = \"2; 3\": must be a port")), "{told}");
+}
