@@ -149,7 +149,7 @@ impl Network {
     /// Those of a Pod's addresses that Kubernetes knows of.
     #[must_use]
     pub fn announced(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        addresses.iter().copied().filter(|address| self.families.announces(address)).collect()
+        Plan::new(self.families).known(addresses.to_vec())
     }
 
     /// The namespace of the router between nodes and stations.

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use capture::{Place, ProxyPorts, Recorder};
 use mesh::{Intention, Mesh, MeshOptions};
 use netns::NetNs;
-use redirect::{Backend, contract};
+use redirect::contract;
 use sim::{Dial as _, Families, Lab, LabOptions, ProbeOutcome, SandboxObserver};
 
 use super::{Bed, Credentials, RuleDump, Timing};
@@ -61,7 +61,6 @@ pub struct SimBed {
     servers: String,
     datacenter: String,
     families: Families,
-    backend: Backend,
     work: PathBuf,
     outer_pid: i32,
 }
@@ -120,7 +119,6 @@ impl SimBed {
                 servers,
                 datacenter: settings.datacenter().to_owned(),
                 families,
-                backend: settings.backend()?,
                 work,
                 outer_pid: suite.settings.outer_pid,
                 lab,
@@ -348,11 +346,7 @@ impl Bed for SimBed {
                 processes::kill_proxy(&self.netns(pod)?)?;
             }
             (Component::Proxy, Some(pod), State::AskedToShutDown) => {
-                // nothing waits for a Job's Pod, so that it may be on its way
-                let ask = async || {
-                    admin::exchange(&self.netns(pod)?, contract::GRACEFUL_PORT, "POST", "graceful_shutdown").await
-                };
-                crate::wait::until("the proxy to take the request to shut down", READY, ask).await?;
+                admin::exchange(&self.netns(pod)?, contract::GRACEFUL_PORT, "POST", "graceful_shutdown").await?;
             }
             (Component::CniPlugin | Component::Node, _, state) => {
                 return Err(comes_with(&format!("the {component} is {state}"), Issue::Cni));
@@ -366,8 +360,9 @@ impl Bed for SimBed {
     }
 
     async fn reconfigure(&self, settings: &Settings) -> Result<()> {
-        if settings.families()? != self.families || settings.backend()? != self.backend {
-            bail!("change the address families or the rule backend of a running mesh");
+        // `global.dualStack.enabled` changes them too
+        if settings.families()? != self.families {
+            bail!("change the address families of a running mesh");
         }
         install::reconfigure(&self.cluster, &self.pods, settings, &self.servers, READY).await?;
         reachable(&self.lab, &self.cluster).await
