@@ -1,7 +1,9 @@
 //! Pod in, mutated Pod out: the steps of injection in their order.
 
 use crate::intent::Intent;
-use crate::{Decision, Refusal, Settings, annotations, decide, dns, env, init_container, probes, sidecar, volumes};
+use crate::{
+    Decision, Refusal, Settings, Surroundings, annotations, decide, dns, env, init_container, probes, sidecar, volumes,
+};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
 /// Injects the Pod if it is to be injected, see [`decide`]; otherwise returns it as it is. Injecting twice is injecting once.
@@ -14,12 +16,13 @@ pub fn inject(pod: &Pod, namespace: &Namespace, settings: &Settings) -> Result<P
     let name = namespace.metadata.name.as_deref().unwrap_or_default();
     match decide(pod, name, settings)? {
         Decision::Skip(_) => Ok(pod.clone()),
-        Decision::Inject => mutate(pod, namespace, settings),
+        Decision::Inject => mutate(pod, &Surroundings::of(namespace.clone()), settings),
     }
 }
 
 /// Injects a Pod about which [`decide`] has said so.
-pub(crate) fn mutate(received: &Pod, namespace: &Namespace, settings: &Settings) -> Result<Pod, Refusal> {
+pub(crate) fn mutate(received: &Pod, surroundings: &Surroundings, settings: &Settings) -> Result<Pod, Refusal> {
+    let namespace = &*surroundings.namespace;
     let mut pod = received.clone();
     let spec = pod.spec.get_or_insert_default();
     let intent = Intent::read(received, spec, namespace, settings)?;

@@ -68,8 +68,10 @@ pub mod resolv;
 pub mod review;
 pub mod server;
 pub mod settings;
+pub mod surroundings;
 
 pub use decide::{Decision, SkipReason, decide};
 pub use inject::inject;
 pub use refusal::{Mistake, Refusal};
 pub use settings::Settings;
+pub use surroundings::Surroundings;

@@ -2,10 +2,10 @@
 
 use crate::inject::mutate;
 use crate::patch::diff;
-use crate::{Decision, Refusal, Settings, SkipReason, decide};
+use crate::{Decision, Refusal, Settings, SkipReason, Surroundings, decide};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -165,8 +165,8 @@ impl Review {
 
     /// Answers for a Pod that is to be injected.
     #[must_use]
-    pub fn inject(&self, pod: &Pod, namespace: &Namespace, settings: &Settings) -> Answer {
-        let injected = match mutate(pod, namespace, settings) {
+    pub fn inject(&self, pod: &Pod, surroundings: &Surroundings, settings: &Settings) -> Answer {
+        let injected = match mutate(pod, surroundings, settings) {
             Ok(injected) => injected,
             Err(refusal) => return self.refused(&refusal),
         };

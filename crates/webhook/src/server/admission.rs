@@ -1,8 +1,8 @@
 //! `/mutate`: reads the review, finds the Namespace, answers.
 
 use super::Namespaces;
-use crate::Settings;
 use crate::review::{Answer, Review, ReviewError};
+use crate::{Settings, Surroundings};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
@@ -68,7 +68,9 @@ impl Admission {
             return answer;
         }
         match self.namespaces.get(review.namespace()).await {
-            Ok(namespace) => review.inject(&pod, &namespace, &self.settings),
+            Ok(namespace) => {
+                review.inject(&pod, &Surroundings { namespace, ..Surroundings::default() }, &self.settings)
+            }
             Err(error) => review.failed(500, format!("error getting namespace metadata for container: {error}")),
         }
     }

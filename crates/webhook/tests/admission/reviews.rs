@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use rstest::rstest;
 use serde_json::{Value, json};
 use webhook::review::{Answer, Outcome, Review, ReviewError};
-use webhook::{Settings, inject};
+use webhook::{Settings, Surroundings, inject};
 
 type Tested = Result<(), Box<dyn std::error::Error>>;
 
@@ -42,7 +42,9 @@ fn answer(review: &Value) -> Result<Answer, ReviewError> {
         Ok(pod) => pod,
         Err(error) => return Ok(review.failed(400, error.to_string())),
     };
-    Ok(review.decide(&pod, &settings).unwrap_or_else(|| review.inject(&pod, &namespace(&[]), &settings)))
+    Ok(review
+        .decide(&pod, &settings)
+        .unwrap_or_else(|| review.inject(&pod, &Surroundings::of(namespace(&[])), &settings)))
 }
 
 #[rstest]
