@@ -61,6 +61,14 @@ keys! {
     EXCLUDE_GIDS = "transparent-proxy-exclude-gids";
     /// Pod annotation: names of safeguards, comma separated, or `none`. Ours; Consul's rules have none of them.
     SAFEGUARDS = "transparent-proxy-safeguards";
+    /// Pod annotation, boolean: the Pod's containers may run as the user ids of the injected ones, past the proxy. Ours.
+    ALLOW_PROXY_UIDS = "transparent-proxy-allow-proxy-uids";
+    /// Pod annotation: `blocked` or `allowed`, what init containers may send before there is a proxy. Ours.
+    INIT_CONTAINERS = "transparent-proxy-init-containers";
+    /// Pod annotation: opaque configuration of the proxy, as JSON.
+    PROXY_CONFIG_MAP = "proxy-config-map";
+    /// Pod annotation written by the webhook: the Consul namespace (Enterprise).
+    CONSUL_NAMESPACE = "consul-namespace";
     /// Pod annotation written by the webhook in CNI mode: the configuration of the rules, as JSON.
     REDIRECT_TRAFFIC_CONFIG = "redirect-traffic-config";
     /// Pod annotation written by the webhook: whether both address families are redirected.
@@ -87,6 +95,9 @@ pub const MANAGED_BY: &str = "consul-k8s-endpoints-controller";
 pub const REDIRECT_TRAFFIC_CONFIG_ENV: &str = "CONSUL_REDIRECT_TRAFFIC_CONFIG";
 /// Environment variable of the init container that says whether IPv6 is redirected too.
 pub const DUAL_STACK_ENV: &str = "CONSUL_DUAL_STACK";
+
+/// Environment variable of the injected init container: the servers have ACLs, and this is the auth method.
+pub const LOGIN_AUTH_METHOD_ENV: &str = "CONSUL_LOGIN_AUTH_METHOD";
 
 /// User and group id of the sidecar.
 pub const PROXY_UID: u32 = 5995;
@@ -121,6 +132,10 @@ pub const DATA_VOLUME: &str = "consul-connect-inject-data";
 pub const DATA_DIR: &str = "/consul/connect-inject";
 /// File in [`DATA_DIR`] that carries the proxy's service id.
 pub const PROXY_ID_FILE: &str = "proxyid";
+/// File in [`DATA_DIR`] that carries the authority of the Consul servers, as PEM.
+pub const CA_FILE: &str = "consul-ca.pem";
+/// Added to the name of a Kubernetes node: the Consul node that its Pods are registered on.
+pub const NODE_SUFFIX: &str = "-virtual";
 /// Name of the injected init container.
 pub const INIT_CONTAINER: &str = "consul-connect-inject-init";
 /// Name of the injected sidecar.

@@ -1,55 +1,83 @@
 //! What about a Pod forbids injection, and how to tell that it is injected already.
 
-use crate::{Mistake, Settings};
+use crate::identity::Ids;
+use crate::{Mistake, Settings, dns};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use redirect::contract::{DATA_VOLUME, INIT_CONTAINER, INIT_UID, PROXY_UID, SIDECAR_CONTAINER};
+use redirect::contract::{INIT_CONTAINER, SIDECAR_CONTAINER};
 
 /// Whether the Pod shares its node's network.
 pub(crate) fn in_host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
 }
 
-/// Whether both injected containers are there and do what the injected containers do.
+/// Whether the injected containers are there and do what the injected containers do.
 ///
 /// Images are compared without registry and version: another webhook may have pointed them to a mirror.
 pub(crate) fn is_injected(pod: &Pod, settings: &Settings) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let init = init_containers(spec).iter().any(|container| {
-        container.name == INIT_CONTAINER
+        has_name(container, INIT_CONTAINER)
             && same_program(container, &settings.consul_k8s_image)
             && container.command.iter().flatten().any(|word| word.contains(" connect-init "))
     });
     let sidecar = spec.containers.iter().chain(init_containers(spec)).any(|container| {
-        container.name == SIDECAR_CONTAINER
+        has_name(container, SIDECAR_CONTAINER)
             && same_program(container, &settings.dataplane_image)
             && container.args.iter().flatten().any(|word| word.starts_with("-proxy-service-id-path="))
     });
     init && sidecar
 }
 
+/// Whether a container has one of our images, whoever put it there.
+pub(crate) fn is_ours(container: &Container, settings: &Settings) -> bool {
+    let image = container.image.as_deref();
+    [&settings.dataplane_image, &settings.consul_k8s_image].into_iter().any(|ours| image == Some(ours))
+}
+
+/// What is wanted for a Pod, as far as its specification could forbid it.
+pub(crate) struct Wanted<'a> {
+    /// Transparent proxy.
+    pub(crate) transparent_proxy: bool,
+    /// Consul DNS.
+    pub(crate) consul_dns: bool,
+    /// Containers may run as the ids of the injected ones.
+    pub(crate) allow_proxy_uids: bool,
+    /// The ids of the injected containers.
+    pub(crate) ids: Ids,
+    /// Names of all injected containers.
+    pub(crate) containers: &'a [String],
+    /// Names of all injected volumes.
+    pub(crate) volumes: &'a [&'a str],
+}
+
 /// Everything in the Pod's own specification that cannot be had together with injection.
-pub(crate) fn mistakes(spec: &PodSpec, transparent_proxy: bool, consul_dns: bool) -> Vec<Mistake> {
+pub(crate) fn mistakes(spec: &PodSpec, wanted: &Wanted<'_>) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     // Without transparent proxy no rule is written, so the node's network comes to no harm.
-    if transparent_proxy && spec.host_network.unwrap_or(false) {
+    if wanted.transparent_proxy && spec.host_network.unwrap_or(false) {
         mistakes.push(Mistake::HostNetwork);
     }
-    if consul_dns && spec.dns_config.is_some() {
+    if wanted.consul_dns && dns::is_taken(spec) {
         mistakes.push(Mistake::DnsConfig);
     }
     for container in spec.containers.iter().chain(init_containers(spec)) {
-        if [INIT_CONTAINER, SIDECAR_CONTAINER].contains(&container.name.as_str()) {
+        if wanted.containers.contains(&container.name) {
             mistakes.push(Mistake::ReservedName { name: container.name.clone() });
         }
     }
-    if spec.volumes.iter().flatten().any(|volume| volume.name == DATA_VOLUME) {
-        mistakes.push(Mistake::ReservedVolume { name: DATA_VOLUME.to_owned() });
+    for volume in spec.volumes.iter().flatten() {
+        if wanted.volumes.contains(&volume.name.as_str()) {
+            mistakes.push(Mistake::ReservedVolume { name: volume.name.clone() });
+        }
+    }
+    if wanted.allow_proxy_uids {
+        return mistakes;
     }
     for (place, uid) in users(spec) {
         let owner = match u32::try_from(uid) {
-            Ok(PROXY_UID) => SIDECAR_CONTAINER,
+            Ok(id) if id == wanted.ids.sidecar => SIDECAR_CONTAINER,
             // Without transparent proxy nothing is exempt by this id, so it is free to use.
-            Ok(INIT_UID) if transparent_proxy => INIT_CONTAINER,
+            Ok(id) if id == wanted.ids.init && wanted.transparent_proxy => INIT_CONTAINER,
             _ => continue,
         };
         mistakes.push(Mistake::ReservedUser { place, uid, owner });
@@ -69,6 +97,11 @@ fn users(spec: &PodSpec) -> impl Iterator<Item = (String, i64)> {
     pod.map(|uid| ("spec.securityContext".to_owned(), uid))
         .chain(spec.containers.iter().filter_map(container("containers")))
         .chain(init_containers(spec).iter().filter_map(container("initContainers")))
+}
+
+/// Whether a container has this name of ours, or that of one among several.
+fn has_name(container: &Container, name: &str) -> bool {
+    container.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 fn init_containers(spec: &PodSpec) -> &[Container] {

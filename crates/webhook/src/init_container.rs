@@ -1,21 +1,28 @@
 //! The injected init container: it waits for the Pod's registration and, without a CNI plugin, puts the redirection in place.
 
 use crate::intent::Intent;
+use crate::login::Login;
+use crate::services::Instance;
 use crate::settings::ServerTls;
 use crate::{Settings, env, resources, volumes};
 use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, SeccompProfile, SecurityContext};
 use redirect::Backend;
-use redirect::contract::{DUAL_STACK_ENV, INIT_CONTAINER, INIT_UID, REDIRECT_TRAFFIC_CONFIG_ENV};
+use redirect::contract::{
+    DATA_DIR, DUAL_STACK_ENV, INIT_CONTAINER, LOGIN_AUTH_METHOD_ENV, NODE_SUFFIX, PROXY_ID_FILE,
+    REDIRECT_TRAFFIC_CONFIG_ENV,
+};
 
-/// The init container for one Pod.
-pub(crate) fn build(intent: &Intent, settings: &Settings) -> Container {
+/// The init container for one of the Pod's services.
+pub(crate) fn build(service: &Instance, intent: &Intent, settings: &Settings) -> Container {
+    let mut mounts = vec![volumes::data_mount()];
+    mounts.extend(intent.login(service).map(|login| login.mount.clone()));
     Container {
-        name: INIT_CONTAINER.to_owned(),
+        name: service.own(INIT_CONTAINER),
         image: Some(settings.consul_k8s_image.clone()),
         image_pull_policy: settings.pull_policy.clone(),
-        command: Some(vec!["/bin/sh".to_owned(), "-ec".to_owned(), script(settings)]),
-        env: Some(variables(intent, settings)),
-        volume_mounts: Some(vec![volumes::data_mount()]),
+        command: Some(vec!["/bin/sh".to_owned(), "-ec".to_owned(), script(service, intent, settings)]),
+        env: Some(variables(service, intent, settings)),
+        volume_mounts: Some(mounts),
         resources: Some(resources::requirements(&settings.init_resources)),
         security_context: Some(security_context(intent, settings)),
         ..Container::default()
@@ -23,21 +30,35 @@ pub(crate) fn build(intent: &Intent, settings: &Settings) -> Container {
 }
 
 /// Every line ends in a backslash, the last one too: the script is one command.
-fn script(settings: &Settings) -> String {
+fn script(service: &Instance, intent: &Intent, settings: &Settings) -> String {
     let Settings { log_level, log_json, rule_backend, .. } = settings;
-    // upstream's connect-init does not know the flag, so that it is only there where somebody chose
-    let backend = match rule_backend {
-        Backend::Auto => String::new(),
-        chosen => format!("  -rule-backend={chosen} \\\n"),
-    };
-    format!(
+    let mut script = format!(
         "consul-k8s-control-plane connect-init -pod-name=${{POD_NAME}} -pod-namespace=${{POD_NAMESPACE}} \\\n  \
          -log-level={log_level} \\\n  \
-         -log-json={log_json} \\\n{backend}"
-    )
+         -log-json={log_json} \\\n"
+    );
+    let mut line = |text: String| script.push_str(&format!("  {text} \\\n"));
+    // upstream's connect-init does not know the flag, so that it is only there where somebody chose
+    if *rule_backend != Backend::Auto {
+        line(format!("-rule-backend={rule_backend}"));
+    }
+    let login = intent.login(service);
+    if let Some(Login { service_account, .. }) = login {
+        let name = service.name.as_ref().or(intent.service_name.as_ref());
+        line(format!("-service-account-name=\"{service_account}\""));
+        line(format!("-service-name=\"{}\"", name.map(String::as_str).unwrap_or_default()));
+    }
+    if let Some(name) = &service.name {
+        line("-multiport=true".to_owned());
+        line(format!("-proxy-id-file={DATA_DIR}/{}", service.own(PROXY_ID_FILE)));
+        if login.is_none() {
+            line(format!("-service-name=\"{name}\""));
+        }
+    }
+    script
 }
 
-fn variables(intent: &Intent, settings: &Settings) -> Vec<EnvVar> {
+fn variables(service: &Instance, intent: &Intent, settings: &Settings) -> Vec<EnvVar> {
     let consul = &settings.consul;
     let mut variables = vec![
         env::field("POD_NAME", "metadata.name"),
@@ -47,7 +68,7 @@ fn variables(intent: &Intent, settings: &Settings) -> Vec<EnvVar> {
         env::value("CONSUL_GRPC_PORT", consul.grpc_port.to_string()),
         env::value("CONSUL_HTTP_PORT", consul.http_port.to_string()),
         env::value("CONSUL_API_TIMEOUT", &consul.api_timeout),
-        env::value("CONSUL_NODE_NAME", "$(NODE_NAME)-virtual"),
+        env::value("CONSUL_NODE_NAME", format!("$(NODE_NAME){NODE_SUFFIX}")),
         env::value(DUAL_STACK_ENV, settings.dual_stack.to_string()),
     ];
     if let Some(ServerTls { server_name, ca_pem }) = &consul.tls {
@@ -55,6 +76,15 @@ fn variables(intent: &Intent, settings: &Settings) -> Vec<EnvVar> {
         variables.push(env::value("CONSUL_CACERT_PEM", ca_pem.clone().unwrap_or_default()));
         variables.push(env::value("CONSUL_TLS_SERVER_NAME", server_name.clone().unwrap_or_default()));
     }
+    if let Some(login) = intent.login(service) {
+        variables.push(env::value(LOGIN_AUTH_METHOD_ENV, &login.auth_method));
+        variables.push(env::value("CONSUL_LOGIN_BEARER_TOKEN_FILE", login.token_file()));
+        variables.push(env::value("CONSUL_LOGIN_META", "pod=$(POD_NAMESPACE)/$(POD_NAME)"));
+        variables.extend(intent.login_namespace.iter().map(|name| env::value("CONSUL_LOGIN_NAMESPACE", name)));
+        variables.extend(settings.partition.iter().map(|name| env::value("CONSUL_LOGIN_PARTITION", name)));
+    }
+    variables.extend(intent.consul_namespace.iter().map(|name| env::value("CONSUL_NAMESPACE", name)));
+    variables.extend(settings.partition.iter().map(|name| env::value("CONSUL_PARTITION", name)));
     if let Some(config) = intent.redirection.as_ref().filter(|_| !settings.cni) {
         variables.push(env::value(REDIRECT_TRAFFIC_CONFIG_ENV, config.to_json()));
     }
@@ -69,15 +99,15 @@ fn security_context(intent: &Intent, settings: &Settings) -> SecurityContext {
             run_as_group: Some(0),
             // Explicit, so that it wins over the Pod's own security context.
             run_as_non_root: Some(false),
-            privileged: Some(false),
+            // OpenShift's SELinux policy keeps anything less from the network's rules.
+            privileged: Some(settings.openshift),
             capabilities: Some(Capabilities { add: Some(vec!["NET_ADMIN".to_owned()]), ..Capabilities::default() }),
             ..SecurityContext::default()
         };
     }
-    let id = redirects.then_some(i64::from(INIT_UID));
     SecurityContext {
-        run_as_user: id,
-        run_as_group: id,
+        run_as_user: redirects.then_some(intent.ids.init.into()),
+        run_as_group: redirects.then_some(intent.ids.init_group.into()),
         run_as_non_root: Some(true),
         privileged: redirects.then_some(false),
         ..unprivileged()

@@ -2,9 +2,10 @@
 
 use crate::intent::Intent;
 use crate::{
-    Decision, Refusal, Settings, Surroundings, annotations, decide, dns, env, init_container, probes, sidecar, volumes,
+    Decision, Refusal, Settings, Surroundings, annotations, decide, dns, env, guard, init_container, probes, sidecar,
+    volumes, warnings,
 };
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, PodSpec};
 
 /// Injects the Pod if it is to be injected, see [`decide`]; otherwise returns it as it is. Injecting twice is injecting once.
 ///
@@ -13,34 +14,68 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 /// # Errors
 /// Something about the Pod or its Namespace does not allow injection. The refusal lists everything that does not.
 pub fn inject(pod: &Pod, namespace: &Namespace, settings: &Settings) -> Result<Pod, Refusal> {
-    let name = namespace.metadata.name.as_deref().unwrap_or_default();
-    match decide(pod, name, settings)? {
-        Decision::Skip(_) => Ok(pod.clone()),
-        Decision::Inject => mutate(pod, &Surroundings::of(namespace.clone()), settings),
+    Ok(admit(pod, &Surroundings::of(namespace.clone()), settings)?.pod)
+}
+
+/// As [`inject`], with everything that surrounds the Pod, and with warnings.
+///
+/// # Errors
+/// As [`inject`].
+pub fn admit(pod: &Pod, surroundings: &Surroundings, settings: &Settings) -> Result<Admitted, Refusal> {
+    let namespace = surroundings.namespace.metadata.name.as_deref().unwrap_or_default();
+    match decide(pod, namespace, settings)? {
+        Decision::Skip(_) => Ok(Admitted { pod: pod.clone(), warnings: Vec::new() }),
+        Decision::Inject => mutate(pod, surroundings, settings),
     }
 }
 
-/// Injects a Pod about which [`decide`] has said so.
-pub(crate) fn mutate(received: &Pod, surroundings: &Surroundings, settings: &Settings) -> Result<Pod, Refusal> {
-    let namespace = &*surroundings.namespace;
-    let mut pod = received.clone();
-    let spec = pod.spec.get_or_insert_default();
-    let intent = Intent::read(received, spec, namespace, settings)?;
+/// A Pod with everything that was added to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admitted {
+    /// The Pod.
+    pub pod: Pod,
+    /// What its author should know: it is legal, and surely not wanted.
+    pub warnings: Vec<String>,
+}
 
-    volumes::add(spec, &intent.user_volumes);
+/// Injects a Pod about which [`decide`] has said so.
+pub(crate) fn mutate(received: &Pod, surroundings: &Surroundings, settings: &Settings) -> Result<Admitted, Refusal> {
+    let mut pod = received.clone();
+    // its marks are gone, and what they stand for is there: injecting once more would make it two
+    if guard::is_injected(received, settings) {
+        annotations::restore(&mut pod);
+        return Ok(Admitted { pod, warnings: Vec::new() });
+    }
+    let spec = pod.spec.get_or_insert_default();
+    let intent = Intent::read(received, spec, surroundings, settings)?;
+    let warnings = warnings::of(received, &intent, surroundings, settings);
+
+    volumes::add(spec, &intent);
     volumes::mount_into(&mut spec.containers, &intent.mount_into);
     env::add_upstreams(&mut spec.containers, &intent.upstreams, settings.loopback());
     if let Some(containers) = &mut spec.init_containers {
         env::add_upstreams(containers, &intent.upstreams, settings.loopback());
     }
-    spec.init_containers.get_or_insert_default().push(init_container::build(&intent, settings));
-    sidecar::add(spec, &intent, settings);
-    if intent.dns {
-        dns::configure(spec, namespace.metadata.name.as_deref().unwrap_or_default(), settings);
-    }
     if intent.overwrite_probes {
         probes::overwrite(spec);
     }
+    add_containers(spec, &intent, settings);
+    if intent.dns {
+        dns::configure(spec, surroundings.namespace.metadata.name.as_deref().unwrap_or_default(), settings);
+    }
     annotations::write(&mut pod, received, &intent, settings);
-    Ok(pod)
+    Ok(Admitted { pod, warnings })
+}
+
+fn add_containers(spec: &mut PodSpec, intent: &Intent, settings: &Settings) {
+    let mut first: Vec<_> =
+        intent.services.iter().map(|service| init_container::build(service, intent, settings)).collect();
+    if intent.native.is_some() {
+        first.extend(intent.services.iter().map(|service| sidecar::build(service, intent, settings)));
+    } else {
+        sidecar::add(spec, intent, settings);
+    }
+    let init_containers = spec.init_containers.get_or_insert_default();
+    let place = if intent.init_order.first { 0 } else { init_containers.len() };
+    init_containers.splice(place..place, first);
 }

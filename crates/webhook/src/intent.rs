@@ -1,17 +1,24 @@
 //! What is wanted for one Pod: annotations, namespace labels and settings, read once into values that cannot be wrong later.
 
-use crate::metrics::PodMetrics;
+use crate::access_log::{self, AccessLog};
+use crate::identity::{self, FIXED, Ids};
+use crate::login::{self, Login};
+use crate::metrics::{self, PodMetrics};
 use crate::probes::LISTENERS_PER_PROBE;
 use crate::reader::Reader;
 use crate::redirect_config::Switches;
-use crate::settings::{Lifecycle, Resources};
-use crate::upstreams::Upstream;
+use crate::services::{self, Instance};
+use crate::settings::{Lifecycle, NamespaceMapping, NativeSidecar, Resources};
+use crate::upstreams::{self, Upstream};
 use crate::{
-    Mistake, Refusal, Settings, boolean, guard, keys, lifecycle, metrics, probes, redirect_config, resources, upstreams,
+    Mistake, Refusal, Settings, Surroundings, boolean, guard, init_order, keys, lifecycle, listeners, probes,
+    redirect_config, resources, volumes,
 };
+use init_order::InitOrder;
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodSpec, Volume, VolumeMount};
 use redirect::contract;
 use serde::de::DeserializeOwned;
+use std::collections::HashSet;
 
 /// Everything the mutation needs to know.
 pub(crate) struct Intent {
@@ -27,6 +34,10 @@ pub(crate) struct Intent {
     pub(crate) upstreams: Vec<Upstream>,
     /// The sidecar's life cycle.
     pub(crate) lifecycle: Lifecycle,
+    /// The sidecar is a restartable init container.
+    pub(crate) native: Option<NativeSidecar>,
+    /// Where the injected init containers stand among the Pod's own.
+    pub(crate) init_order: InitOrder,
     /// Metrics.
     pub(crate) metrics: PodMetrics,
     /// The sidecar's resources.
@@ -40,16 +51,38 @@ pub(crate) struct Intent {
     /// Seconds of failing liveness probes before a restart.
     pub(crate) liveness_failure_seconds: u32,
     /// Containers that get the shared volume mounted.
-    pub(crate) mount_into: Vec<String>,
+    pub(crate) mount_into: HashSet<String>,
     /// The user's volumes for the sidecar.
     pub(crate) user_volumes: Vec<Volume>,
     /// Where the sidecar mounts volumes of the user's.
     pub(crate) user_mounts: Vec<VolumeMount>,
+    /// User and group ids of the injected containers.
+    pub(crate) ids: Ids,
+    /// The Pod's services, each with containers of its own.
+    pub(crate) services: Vec<Instance>,
+    /// How each of them logs in to Consul.
+    pub(crate) logins: Vec<Option<Login>>,
+    /// Name of the only service, where the Pod gives it.
+    pub(crate) service_name: Option<String>,
+    /// The Pod's Consul namespace (Enterprise).
+    pub(crate) consul_namespace: Option<String>,
+    /// The Consul namespace that the auth method is in (Enterprise).
+    pub(crate) login_namespace: Option<String>,
+    /// Access logs.
+    pub(crate) access_log: Option<AccessLog>,
+    /// A file for access logs that no volume can be mounted for.
+    pub(crate) unusable_access_log: Option<String>,
 }
 
 impl Intent {
     /// Reads everything, or refuses with every mistake there is.
-    pub(crate) fn read(pod: &Pod, spec: &PodSpec, namespace: &Namespace, settings: &Settings) -> Result<Self, Refusal> {
+    pub(crate) fn read(
+        pod: &Pod,
+        spec: &PodSpec,
+        surroundings: &Surroundings,
+        settings: &Settings,
+    ) -> Result<Self, Refusal> {
+        let namespace = &*surroundings.namespace;
         let mut reader = Reader::new(pod);
         let transparent_proxy = reader
             .boolean(contract::TRANSPARENT_PROXY)
@@ -64,17 +97,56 @@ impl Intent {
             && reader.boolean(contract::OVERWRITE_PROBES).unwrap_or(settings.default_overwrite_probes);
         let proxy_health = reader.filled_boolean(contract::USE_PROXY_HEALTH_CHECK).unwrap_or(false);
         let metrics = metrics::of_pod(&mut reader, spec, &settings.metrics);
-        several_services(&mut reader, transparent_proxy);
-        native_sidecar(&mut reader);
-        let switches = Switches { dns, proxy_health, overwrite_probes, metrics: &metrics };
+        let services = services::of_pod(
+            &mut reader,
+            &[
+                (transparent_proxy, "transparent proxy"),
+                (metrics.enabled, "metrics"),
+                (metrics.merging, "metrics merging"),
+            ],
+        );
+        let service_name = services::single(&mut reader);
+        services::ports(&mut reader);
+        let native = lifecycle::native(&mut reader, &settings.native_sidecar);
+        let ids = identity::of_pod(spec, namespace, settings).unwrap_or_else(|mistake| {
+            reader.mistakes.push(mistake);
+            FIXED
+        });
+        let logins = login::of_pod(spec, &services, surroundings, settings).unwrap_or_else(|mistake| {
+            reader.mistakes.push(mistake);
+            Vec::new()
+        });
+        let order = init_order::of_pod(&mut reader, spec, transparent_proxy, native.is_some(), settings);
+        let listeners = settings.cni.then(|| {
+            let own = listeners::own_config(&reader);
+            let service = service_name.as_deref().or_else(|| surroundings.only_service());
+            listeners::of_pod(own.as_ref(), service, surroundings)
+        });
+        let switches = Switches {
+            dns,
+            proxy_health,
+            overwrite_probes,
+            metrics: &metrics,
+            ids,
+            passing: &order.passing,
+            listeners,
+        };
         let redirection = transparent_proxy.then(|| redirect_config::of_pod(&mut reader, spec, settings, &switches));
+        let (access_log, unusable_access_log) = match access_log::of_mesh(&surroundings.proxy_defaults.access_logs) {
+            Ok(log) => (log, None),
+            Err(path) => (None, Some(path)),
+        };
+        let consul_namespace = settings.consul_namespace(namespace.metadata.name.as_deref().unwrap_or_default());
+        let tenancy = settings.namespaces.is_some() || settings.partition.is_some();
         let intent = Self {
             redirection,
             overwrite_probes,
             dns,
             proxy_health,
-            upstreams: upstreams::of_pod(&mut reader, spec),
+            upstreams: upstreams::of_pod(&mut reader, tenancy),
             lifecycle: lifecycle::of_pod(&mut reader, &settings.lifecycle),
+            native,
+            init_order: order,
             metrics,
             resources: resources::of_sidecar(&mut reader, &settings.sidecar_resources),
             concurrency: reader.number(contract::ENVOY_PROXY_CONCURRENCY).unwrap_or(settings.concurrency),
@@ -95,15 +167,51 @@ impl Intent {
                 .unwrap_or_default(),
             user_volumes: json_array(&mut reader, keys::SIDECAR_USER_VOLUME, "a JSON array of volumes"),
             user_mounts: json_array(&mut reader, keys::SIDECAR_USER_VOLUME_MOUNT, "a JSON array of volume mounts"),
+            ids,
+            services,
+            logins,
+            service_name,
+            login_namespace: login_namespace(consul_namespace.as_deref(), settings),
+            consul_namespace,
+            access_log,
+            unusable_access_log,
+        };
+        let wanted = guard::Wanted {
+            transparent_proxy,
+            consul_dns: dns,
+            allow_proxy_uids: reader.filled_boolean(contract::ALLOW_PROXY_UIDS).unwrap_or(false),
+            ids,
+            containers: &intent.container_names(),
+            volumes: &volumes::names(&intent),
         };
         let mut mistakes = reader.mistakes;
         let containers = probes::containers(spec);
         if overwrite_probes && containers > usize::from(LISTENERS_PER_PROBE) {
             mistakes.push(Mistake::TooManyContainers { containers });
         }
-        mistakes.extend(guard::mistakes(spec, transparent_proxy, dns));
+        mistakes.extend(guard::mistakes(spec, &wanted));
         Refusal::check(mistakes)?;
         Ok(intent)
+    }
+
+    /// How a service logs in to Consul.
+    pub(crate) fn login(&self, service: &Instance) -> Option<&Login> {
+        self.logins.get(usize::from(service.index))?.as_ref()
+    }
+
+    /// Names of the injected containers.
+    fn container_names(&self) -> Vec<String> {
+        let names = [contract::INIT_CONTAINER, contract::SIDECAR_CONTAINER];
+        let own = self.services.iter().flat_map(|service| names.map(|name| service.own(name)));
+        names.map(str::to_owned).into_iter().chain(own).collect()
+    }
+}
+
+/// With mirroring, the auth method is in the default namespace, since it is there before the mirrored ones are.
+fn login_namespace(own: Option<&str>, settings: &Settings) -> Option<String> {
+    match settings.namespaces.as_ref()? {
+        NamespaceMapping::Mirror { .. } => Some("default".to_owned()),
+        NamespaceMapping::Single(_) => own.map(str::to_owned),
     }
 }
 
@@ -123,24 +231,6 @@ fn label(reader: &mut Reader<'_>, namespace: &Namespace, key: &'static str) -> O
         });
     }
     value
-}
-
-fn several_services(reader: &mut Reader<'_>, transparent_proxy: bool) {
-    let Some(value) = reader.filled(contract::CONNECT_SERVICE).filter(|value| value.contains(',')) else { return };
-    reader.mistakes.push(if transparent_proxy {
-        Mistake::SeveralServices { value: value.to_owned(), with: "transparent proxy" }
-    } else {
-        Mistake::Unsupported {
-            what: format!("several services for one pod, annotation {}: {value:?}", contract::CONNECT_SERVICE),
-        }
-    });
-}
-
-fn native_sidecar(reader: &mut Reader<'_>) {
-    if reader.filled_boolean(keys::NATIVE_SIDECAR) == Some(true) {
-        let what = format!("the sidecar as a restartable init container, annotation {}", keys::NATIVE_SIDECAR);
-        reader.mistakes.push(Mistake::Unsupported { what });
-    }
 }
 
 /// A JSON array of Kubernetes objects; an empty annotation counts as absent.

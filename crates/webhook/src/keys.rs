@@ -51,4 +51,24 @@ keys! {
     SERVICE_METRICS_PORT = "service-metrics-port";
     /// Path of the application's own metrics.
     SERVICE_METRICS_PATH = "service-metrics-path";
+    /// Authorities of scrapers, a file.
+    PROMETHEUS_CA_FILE = "prometheus-ca-file";
+    /// Authorities of scrapers, a directory.
+    PROMETHEUS_CA_PATH = "prometheus-ca-path";
+    /// Certificate of the merged metrics.
+    PROMETHEUS_CERT_FILE = "prometheus-cert-file";
+    /// Key of the merged metrics' certificate.
+    PROMETHEUS_KEY_FILE = "prometheus-key-file";
+    /// Seconds before the first check of a native sidecar's start-up.
+    NATIVE_INITIAL_DELAY = "sidecar-initial-probe-check-delay-seconds";
+    /// Seconds between checks of a native sidecar's start-up.
+    NATIVE_PERIOD = "sidecar-probe-period-seconds";
+    /// Failed checks of a native sidecar's start-up before a restart.
+    NATIVE_FAILURE_THRESHOLD = "sidecar-probe-failure-threshold";
+    /// Seconds for one check of a native sidecar's start-up.
+    NATIVE_TIMEOUT = "sidecar-probe-check-timeout-seconds";
+    /// Written by the webhook: the sidecar writes access logs.
+    ACCESS_LOG_ENABLED = "consul-sidecar-access-log-enabled";
+    /// Written by the webhook: the file that access logs go to.
+    ACCESS_LOG_PATH = "consul-sidecar-access-log-path";
 }

@@ -45,6 +45,9 @@ async fn serve(mut options: Options) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let resolv = std::fs::read_to_string(RESOLV_CONF).with_context(|| format!("failed to read {RESOLV_CONF}"))?;
     options.settings.resolv = ResolvConf::parse(&resolv);
+    if !options.cluster_dns.is_empty() {
+        options.settings.resolv.nameservers = std::mem::take(&mut options.cluster_dns);
+    }
 
     rustls::crypto::ring::default_provider().install_default().ok();
     let tls = server::server_config(&options.tls_cert_dir)?;

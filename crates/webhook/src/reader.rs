@@ -1,15 +1,20 @@
 //! Reads a Pod's annotations into typed values and collects every mistake on the way.
 
+use crate::ports::Ports;
 use crate::{Mistake, boolean};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 static NONE: BTreeMap<String, String> = BTreeMap::new();
+
+static NOTHING: LazyLock<PodSpec> = LazyLock::new(PodSpec::default);
 
 /// The annotations of one Pod, and the mistakes found in them so far.
 pub(crate) struct Reader<'a> {
     annotations: &'a BTreeMap<String, String>,
+    ports: Ports<'a>,
     /// Mistakes found so far; others may add theirs.
     pub(crate) mistakes: Vec<Mistake>,
 }
@@ -17,7 +22,14 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader over the Pod's annotations.
     pub(crate) fn new(pod: &'a Pod) -> Self {
-        Self { annotations: pod.metadata.annotations.as_ref().unwrap_or(&NONE), mistakes: Vec::new() }
+        let spec = pod.spec.as_ref().unwrap_or(&NOTHING);
+        let annotations = pod.metadata.annotations.as_ref().unwrap_or(&NONE);
+        Self { annotations, ports: Ports::of(spec), mistakes: Vec::new() }
+    }
+
+    /// The ports that annotations name.
+    pub(crate) fn ports(&self) -> &Ports<'a> {
+        &self.ports
     }
 
     /// The annotation's text, empty or not.
@@ -71,9 +83,13 @@ impl<'a> Reader<'a> {
         self.parsed(key, "a whole number, not negative", |text| text.parse().ok())
     }
 
-    /// A port from `lowest` to 65535.
+    /// A port from `lowest` to 65535, by number or by the name of a container port.
     pub(crate) fn port(&mut self, key: &'static str, lowest: u16) -> Option<u16> {
-        let allowed = format!("a port from {lowest} to 65535");
-        self.parsed(key, &allowed, |text| text.parse().ok().filter(|port| *port >= lowest))
+        let text = self.filled(key)?;
+        let port = self.ports.resolve(text).filter(|port| *port >= lowest);
+        if port.is_none() {
+            self.wrong(key, text, &format!("a port from {lowest} to 65535, or the name of a container port there"));
+        }
+        port
     }
 }

@@ -1,5 +1,7 @@
 //! What to redirect in one Pod's network, gathered from probes, metrics and annotations.
 
+use crate::identity::Ids;
+use crate::listeners::Listeners;
 use crate::metrics::PodMetrics;
 use crate::reader::Reader;
 use crate::{Settings, lists, probes};
@@ -17,11 +19,18 @@ pub(crate) struct Switches<'a> {
     pub(crate) overwrite_probes: bool,
     /// Metrics.
     pub(crate) metrics: &'a PodMetrics,
+    /// The ids of the injected containers.
+    pub(crate) ids: Ids,
+    /// Users that init containers of the Pod's own are let past the proxy as.
+    pub(crate) passing: &'a [u32],
+    /// What the mesh says about listeners; `None` where connect-init finds out itself.
+    pub(crate) listeners: Option<Listeners>,
 }
 
 /// The configuration, in the order that readers know; values that the rules could not express are mistakes.
 pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Settings, switches: &Switches<'_>) -> Config {
-    let &Switches { dns, proxy_health, overwrite_probes, metrics } = switches;
+    let &Switches { dns, proxy_health, overwrite_probes, metrics, ids, passing, listeners } = switches;
+    let listeners = listeners.unwrap_or_default();
     let mut inbound = Vec::new();
     if metrics.enabled {
         inbound.push(metrics.scrape_port.to_string());
@@ -33,7 +42,9 @@ pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Setting
         inbound.extend(probes::listeners(spec).iter().map(u16::to_string));
     }
     inbound.extend(lists::ports(reader, contract::EXCLUDE_INBOUND_PORTS));
-    let mut uids = vec![contract::INIT_UID.to_string()];
+    inbound.extend(listeners.statistics.map(|port| port.to_string()));
+    let mut uids = vec![ids.init.to_string()];
+    uids.extend(passing.iter().map(u32::to_string));
     let outbound = lists::ports(reader, contract::EXCLUDE_OUTBOUND_PORTS);
     let cidrs = lists::cidrs(reader, contract::EXCLUDE_OUTBOUND_CIDRS);
     uids.extend(lists::ids(reader, contract::EXCLUDE_UIDS));
@@ -42,9 +53,9 @@ pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Setting
     Config {
         consul_dns_ip: if dns { settings.loopback().to_owned() } else { String::new() },
         consul_dns_port: if dns { contract::CONSUL_DNS_PORT.into() } else { 0 },
-        proxy_user_id: contract::PROXY_UID.to_string(),
-        proxy_inbound_port: contract::INBOUND_PORT.into(),
-        proxy_outbound_port: contract::OUTBOUND_PORT.into(),
+        proxy_user_id: ids.sidecar.to_string(),
+        proxy_inbound_port: listeners.inbound.unwrap_or(contract::INBOUND_PORT).into(),
+        proxy_outbound_port: listeners.outbound.unwrap_or(contract::OUTBOUND_PORT).into(),
         exclude_inbound_ports: unique(inbound),
         exclude_outbound_ports: outbound,
         exclude_outbound_cidrs: cidrs,

@@ -28,6 +28,34 @@ pub enum Mistake {
         /// The value, what is wrong with it, and what is allowed.
         problem: String,
     },
+    /// An annotation of the Pod's Namespace has a value that cannot be used.
+    #[error("annotation {key} of namespace {namespace} is {value:?}: {problem}")]
+    NamespaceAnnotation {
+        /// The annotation's key.
+        key: &'static str,
+        /// The Namespace that carries it.
+        namespace: String,
+        /// The value.
+        value: String,
+        /// What is wrong with it, and what is allowed.
+        problem: &'static str,
+    },
+    /// ACLs are on, and no container has the token of the Pod's service account.
+    #[error(
+        "unable to find service account token volumeMount: logging in to Consul needs the token in a container of the \
+         pod; set automountServiceAccountToken to true, or leave it out"
+    )]
+    NoToken,
+    /// An init container is to be let past the proxy and cannot be told from the application.
+    #[error(
+        "init container {name:?} has no user id of its own, so that annotation {} cannot let it past the proxy alone; set \
+         securityContext.runAsUser of every container, and give the init container one that no other has",
+        redirect::contract::INIT_CONTAINERS
+    )]
+    InitContainerUser {
+        /// The init container.
+        name: String,
+    },
     /// The Pod shares its node's network.
     #[error(
         "spec.hostNetwork is true: a pod in the host network cannot be injected, because the redirection would be the \
@@ -37,7 +65,9 @@ pub enum Mistake {
     HostNetwork,
     /// A container would run as a user whose traffic is not redirected.
     #[error(
-        "{place}.runAsUser is {uid}, which is the user id of {owner}, whose traffic is not redirected; choose another user id"
+        "{place}.runAsUser is {uid}, which is the user id of {owner}, whose traffic is not redirected; choose another user id, \
+         or set annotation {} to \"true\"",
+        redirect::contract::ALLOW_PROXY_UIDS
     )]
     ReservedUser {
         /// Path of the security context.
@@ -48,7 +78,10 @@ pub enum Mistake {
         owner: &'static str,
     },
     /// A container has the name of an injected one.
-    #[error("container name {name:?} is reserved for an injected container; rename the container")]
+    #[error(
+        "container name {name:?} is reserved for an injected container; rename the container, or, if this is a copy of an \
+         injected pod, remove what was injected"
+    )]
     ReservedName {
         /// The name.
         name: String,
@@ -76,12 +109,6 @@ pub enum Mistake {
         value: String,
         /// What it cannot be combined with.
         with: &'static str,
-    },
-    /// Something that consul-k8s can do and this webhook cannot.
-    #[error("not supported yet: {what}")]
-    Unsupported {
-        /// What was asked, and where.
-        what: String,
     },
     /// More containers than there are listeners for overwritten probes.
     #[error(

@@ -1,13 +1,14 @@
 //! AdmissionReview in, AdmissionReview out; versions v1 and v1beta1, which differ in nothing that is used here.
 
-use crate::inject::mutate;
-use crate::patch::diff;
+use crate::inject::{Admitted, mutate};
+use crate::patch;
 use crate::{Decision, Refusal, Settings, SkipReason, Surroundings, decide};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A request that cannot be answered, because it is no AdmissionReview or has no request in it.
 #[derive(Debug, thiserror::Error)]
@@ -37,16 +38,17 @@ pub struct NotAPod(String);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Received {
+struct Received<'a> {
     #[serde(default)]
     api_version: String,
     #[serde(default)]
     kind: String,
-    request: Option<Request>,
+    #[serde(borrow)]
+    request: Option<Request<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Request {
+struct Request<'a> {
     uid: String,
     #[serde(default)]
     kind: Kind,
@@ -54,8 +56,9 @@ struct Request {
     name: String,
     #[serde(default)]
     namespace: String,
-    #[serde(default)]
-    object: Value,
+    /// Read once it is known that somebody asks for it, and straight into its type.
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -64,10 +67,14 @@ struct Kind {
     kind: String,
 }
 
-/// One review, read as far as it needs to be to decide.
+/// One review.
 pub struct Review {
     api_version: String,
-    request: Request,
+    uid: String,
+    kind: String,
+    name: String,
+    namespace: String,
+    pod: Result<Pod, NotAPod>,
 }
 
 /// The answer to one review.
@@ -122,34 +129,37 @@ impl Review {
         {
             return Err(ReviewError::Unknown { kind, api_version });
         }
-        Ok(Self { api_version, request: request.ok_or(ReviewError::Empty)? })
+        let Request { uid, kind, name, namespace, object } = request.ok_or(ReviewError::Empty)?;
+        let pod = pod(object);
+        let metadata = pod.as_ref().map(|pod| &pod.metadata).ok();
+        let candidates = [
+            Some(name.as_str()),
+            metadata.and_then(|metadata| metadata.name.as_deref()),
+            metadata.and_then(|metadata| metadata.generate_name.as_deref()),
+        ];
+        let name = candidates.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or("(unnamed)").to_owned();
+        let kind = if kind.kind.is_empty() { "Pod".to_owned() } else { kind.kind };
+        Ok(Self { api_version, uid, kind, name, namespace, pod })
     }
 
     /// Name of the Namespace that the object is created in.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        &self.request.namespace
+        &self.namespace
     }
 
     /// Name of the object, or what its name will be made of.
     #[must_use]
     pub fn name(&self) -> &str {
-        let metadata = &self.request.object["metadata"];
-        let candidates =
-            [Some(self.request.name.as_str()), metadata["name"].as_str(), metadata["generateName"].as_str()];
-        candidates.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or("(unnamed)")
+        &self.name
     }
 
     /// The object as a Pod.
     ///
     /// # Errors
     /// It is none.
-    pub fn pod(&self) -> Result<Pod, NotAPod> {
-        let object = &self.request.object;
-        if !object["metadata"].is_object() || !object["spec"].is_object() {
-            return Err(NotAPod("metadata and spec must be objects".to_owned()));
-        }
-        Pod::deserialize(object).map_err(|error| NotAPod(error.to_string()))
+    pub fn pod(&self) -> Result<&Pod, &NotAPod> {
+        self.pod.as_ref()
     }
 
     /// The answer where the Namespace need not be known: the Pod is left alone, or nobody can tell whether it should be.
@@ -166,17 +176,14 @@ impl Review {
     /// Answers for a Pod that is to be injected.
     #[must_use]
     pub fn inject(&self, pod: &Pod, surroundings: &Surroundings, settings: &Settings) -> Answer {
-        let injected = match mutate(pod, surroundings, settings) {
+        let Admitted { pod: injected, warnings } = match mutate(pod, surroundings, settings) {
             Ok(injected) => injected,
             Err(refusal) => return self.refused(&refusal),
         };
         // Both sides as this program understands them: fields of a newer Kubernetes are no part of the difference.
-        let patch = serde_json::to_value(pod)
-            .and_then(|before| Ok(diff(&before, &serde_json::to_value(&injected)?)))
-            .and_then(|patch| serde_json::to_vec(&patch));
-        match patch {
-            Ok(patch) => self.answer(true, 200, format!("valid {} request", self.kind()), Some(&patch), Vec::new()),
-            Err(error) => self.failed(400, format!("failed to write the patch for {}: {error}", self.name())),
+        match patch::of_pods(pod, &injected).and_then(|patch| serde_json::to_vec(&patch)) {
+            Ok(patch) => self.answer(true, 200, format!("valid {} request", self.kind), Some(&patch), warnings),
+            Err(error) => self.failed(400, format!("failed to write the patch for {}: {error}", self.name)),
         }
     }
 
@@ -188,20 +195,20 @@ impl Review {
 
     fn unchanged(&self, reason: SkipReason) -> Answer {
         let warnings = match reason {
-            SkipReason::HostNetwork => vec![format!("pod {} stays outside the mesh: {reason}", self.name())],
+            SkipReason::HostNetwork => vec![format!("pod {} stays outside the mesh: {reason}", self.name)],
             _ => Vec::new(),
         };
-        let message = format!("{} {} does not require injection: {reason}", self.kind(), self.name());
+        let message = format!("{} {} does not require injection: {reason}", self.kind, self.name);
         self.answer(true, 200, message, None, warnings)
     }
 
     fn refused(&self, refusal: &Refusal) -> Answer {
-        self.failed(422, format!("{} {} cannot be injected: {refusal}", self.kind(), self.name()))
+        self.failed(422, format!("{} {} cannot be injected: {refusal}", self.kind, self.name))
     }
 
     fn answer(&self, allowed: bool, code: u16, message: String, patch: Option<&[u8]>, warnings: Vec<String>) -> Answer {
         let response = Response {
-            uid: self.request.uid.clone(),
+            uid: self.uid.clone(),
             allowed,
             status: Status { code, message },
             patch_type: patch.map(|_| "JSONPatch"),
@@ -210,11 +217,17 @@ impl Review {
         };
         Answer { api_version: self.api_version.clone(), kind: "AdmissionReview", response }
     }
+}
 
-    fn kind(&self) -> &str {
-        let kind = self.request.kind.kind.as_str();
-        if kind.is_empty() { "Pod" } else { kind }
+/// Reads the object, which must be what it is called.
+fn pod(object: Option<&RawValue>) -> Result<Pod, NotAPod> {
+    let text = object.map_or("null", RawValue::get);
+    let pod: Pod = serde_json::from_str(text).map_err(|error| NotAPod(error.to_string()))?;
+    // a field that is absent or null reads like an empty one, and the patch would lead nowhere
+    if pod.metadata == ObjectMeta::default() || pod.spec.is_none() {
+        return Err(NotAPod("metadata and spec must be objects, and metadata not empty".to_owned()));
     }
+    Ok(pod)
 }
 
 impl Answer {

@@ -28,6 +28,14 @@ impl Surroundings {
     pub fn of(namespace: Namespace) -> Self {
         Self { namespace: Arc::new(namespace), ..Self::default() }
     }
+
+    /// The Service that selects the Pod, where only one does.
+    pub(crate) fn only_service(&self) -> Option<&str> {
+        match self.services.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
 }
 
 /// `spec` of kind ProxyDefaults, as far as it reaches the Pod. What is not understood counts as absent: the control plane

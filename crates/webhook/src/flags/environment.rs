@@ -5,7 +5,7 @@ use crate::boolean;
 use crate::settings::{ConsulServers, ServerTls};
 use std::collections::BTreeMap;
 
-const NAMES: [(&str, &str); 10] = [
+const NAMES: [(&str, &str); 11] = [
     ("CONSUL_ADDRESSES", "host name, address or exec= command that yields the Consul servers; must be set"),
     ("CONSUL_GRPC_PORT", "gRPC port of the servers, 8502"),
     ("CONSUL_HTTP_PORT", "HTTP port of the servers, 8500, with TLS 8501"),
@@ -15,6 +15,7 @@ const NAMES: [(&str, &str); 10] = [
     ("CONSUL_CACERT_PEM", "certificate authority of the servers, PEM"),
     ("CONSUL_CACERT_FILE", "file with the certificate authority of the servers"),
     ("CONSUL_TLS_SERVER_NAME", "name to expect in the servers' certificates"),
+    ("CONSUL_PARTITION", "this cluster's admin partition, with -enable-partitions"),
     ("CONSUL_DUAL_STACK", "true: redirect both address families"),
 ];
 

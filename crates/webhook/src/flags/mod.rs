@@ -3,12 +3,14 @@
 mod assign;
 mod environment;
 mod table;
+mod tenancy;
 
 use crate::Settings;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use table::FLAGS;
+use tenancy::Tenancy;
 
 /// Everything that the program is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,9 @@ pub struct Options {
     pub health_listen: String,
     /// Directory of `tls.crt` and `tls.key`.
     pub tls_cert_dir: PathBuf,
+    /// Name servers for Pods with Consul DNS; empty means those of the webhook's own resolver configuration.
+    pub cluster_dns: Vec<String>,
+    tenancy: Tenancy,
 }
 
 /// What to do.
@@ -60,10 +65,10 @@ enum Kind {
     Value(fn(&mut Options, &str) -> Result<(), String>),
     /// Known to consul-k8s and accepted, but without meaning here.
     Unused,
-    /// A switch that consul-k8s knows and that cannot be turned on here yet.
+    /// The same, without a value.
+    UnusedSwitch,
+    /// A switch that consul-k8s knows and that cannot be turned on here.
     UnsupportedSwitch,
-    /// A flag with a value that consul-k8s knows and that cannot be given here yet.
-    UnsupportedValue,
 }
 
 /// Reads the arguments (without the program's name) and the environment.
@@ -120,6 +125,7 @@ pub fn read(
         }
     }
     problems.extend(environment::apply(&mut options, environment));
+    problems.extend(tenancy::settle(&mut options, environment));
     if problems.is_empty() { Ok(Command::Serve(Box::new(options))) } else { Err(BadSettings(problems)) }
 }
 
@@ -145,7 +151,7 @@ pub fn help() -> String {
 
 impl Kind {
     fn is_switch(self) -> bool {
-        matches!(self, Self::Switch(_) | Self::UnsupportedSwitch)
+        matches!(self, Self::Switch(_) | Self::UnusedSwitch | Self::UnsupportedSwitch)
     }
 
     fn apply(self, options: &mut Options, value: &str) -> Result<(), String> {
@@ -156,9 +162,9 @@ impl Kind {
             }
             Self::Value(set) => set(options, value),
             Self::Unused => Ok(()),
-            Self::UnsupportedSwitch if assign::boolean(value)? => Err("not supported yet; leave it out".to_owned()),
-            Self::UnsupportedValue if !value.is_empty() => Err("not supported yet; leave it out".to_owned()),
-            Self::UnsupportedSwitch | Self::UnsupportedValue => Ok(()),
+            Self::UnusedSwitch => assign::boolean(value).map(|_| ()),
+            Self::UnsupportedSwitch if assign::boolean(value)? => Err("not supported; leave it out".to_owned()),
+            Self::UnsupportedSwitch => Ok(()),
         }
     }
 }
@@ -175,6 +181,8 @@ impl Default for Options {
             listen: ":8080".to_owned(),
             health_listen: ":9445".to_owned(),
             tls_cert_dir: PathBuf::new(),
+            cluster_dns: Vec::new(),
+            tenancy: Tenancy::default(),
         }
     }
 }

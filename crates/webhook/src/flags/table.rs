@@ -1,7 +1,8 @@
 //! The table of flags.
 
-use super::Kind::{self, Switch, UnsupportedSwitch, UnsupportedValue, Unused, Value};
+use super::Kind::{self, Switch, UnsupportedSwitch, Unused, UnusedSwitch, Value};
 use super::{Flag, assign};
+use crate::settings::AclLogin;
 use redirect::Safeguard;
 
 /// Flags that must be given.
@@ -15,7 +16,8 @@ const CONTAINERS: &str = "Injected containers";
 const LIFECYCLE: &str = "Life cycle of the sidecar";
 const METRICS: &str = "Metrics";
 const RESOURCES: &str = "Resources";
-const ELSEWHERE: &str = "Of consul-k8s, not supported yet or without meaning here";
+const CONSUL: &str = "Consul and the cluster";
+const ELSEWHERE: &str = "Of consul-k8s, accepted and without meaning here";
 
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
 const POLICIES: [&str; 4] = ["", "Always", "IfNotPresent", "Never"];
@@ -112,6 +114,18 @@ pub(super) static FLAGS: &[Flag] = &[
         "enable-consul-dns",
         "resolve names by Consul where Pod and Namespace do not say, false",
         Switch(|o| &mut o.settings.consul_dns),
+    ),
+    flag(
+        PROXY,
+        "cluster-dns",
+        "name servers behind Consul DNS, comma separated; without, those of the webhook's own /etc/resolv.conf",
+        Value(|o, v| {
+            let servers = v.split(',').map(|server| server.trim().parse().map_err(|_| server));
+            let servers: Result<Vec<std::net::IpAddr>, _> = servers.collect();
+            let servers = servers.map_err(|server| format!("{server:?} is no address; allowed are addresses"))?;
+            o.cluster_dns = servers.iter().map(ToString::to_string).collect();
+            Ok(())
+        }),
     ),
     flag(
         CONTAINERS,
@@ -212,6 +226,36 @@ pub(super) static FLAGS: &[Flag] = &[
         Value(|o, v| assign::filled(&mut o.settings.lifecycle.startup_path, v)),
     ),
     flag(
+        LIFECYCLE,
+        "default-enable-consul-dataplane-as-sidecar",
+        "the sidecar is a restartable init container, false",
+        Switch(|o| &mut o.settings.native_sidecar.enabled),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-sidecar-initial-probe-check-delay-seconds",
+        "seconds before its first check, 1",
+        Value(|o, v| assign::number(&mut o.settings.native_sidecar.initial_delay_seconds, v)),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-sidecar-probe-period-seconds",
+        "seconds between its checks, 1",
+        Value(|o, v| assign::number(&mut o.settings.native_sidecar.period_seconds, v)),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-sidecar-probe-failure-threshold",
+        "failed checks before a restart, 10",
+        Value(|o, v| assign::number(&mut o.settings.native_sidecar.failure_threshold, v)),
+    ),
+    flag(
+        LIFECYCLE,
+        "default-sidecar-probe-check-timeout-seconds",
+        "seconds for one check, 5",
+        Value(|o, v| assign::number(&mut o.settings.native_sidecar.timeout_seconds, v)),
+    ),
+    flag(
         METRICS,
         "default-enable-metrics",
         "expose the sidecar's metrics, false",
@@ -289,15 +333,67 @@ pub(super) static FLAGS: &[Flag] = &[
         "memory limit of the init container, 150Mi",
         Value(|o, v| assign::quantity(&mut o.settings.init_resources.memory_limit, v)),
     ),
-    flag(ELSEWHERE, "consul-image", "accepted and unused, as in consul-k8s", Unused),
-    flag(ELSEWHERE, "release-name", "accepted and unused", Unused),
-    flag(ELSEWHERE, "acl-auth-method", "ACL login of the injected containers: not supported yet", UnsupportedValue),
-    flag(ELSEWHERE, "enable-openshift", "OpenShift: not supported yet", UnsupportedSwitch),
-    flag(ELSEWHERE, "enable-namespaces", "Consul namespaces: not supported yet", UnsupportedSwitch),
-    flag(ELSEWHERE, "enable-partitions", "admin partitions: not supported yet", UnsupportedSwitch),
-    flag(ELSEWHERE, "enable-peering", "peering controllers: not supported yet", UnsupportedSwitch),
-    flag(ELSEWHERE, "enable-k8s-namespace-mirroring", "Consul namespaces: not supported yet", UnsupportedSwitch),
-    flag(ELSEWHERE, "k8s-namespace-mirroring-prefix", "Consul namespaces: not supported yet", UnsupportedValue),
-    flag(ELSEWHERE, "consul-destination-namespace", "Consul namespaces: not supported yet", UnsupportedValue),
-    flag(ELSEWHERE, "consul-cross-namespace-acl-policy", "Consul namespaces: not supported yet", UnsupportedValue),
+    flag(
+        CONSUL,
+        "acl-auth-method",
+        "auth method that injected containers log in with; none without",
+        Value(|o, v| {
+            o.settings.acl = (!v.is_empty()).then(|| AclLogin { auth_method: v.to_owned() });
+            Ok(())
+        }),
+    ),
+    flag(CONSUL, "enable-namespaces", "Consul namespaces (Enterprise), false", Switch(|o| &mut o.tenancy.namespaces)),
+    flag(
+        CONSUL,
+        "consul-destination-namespace",
+        "Consul namespace of all Pods, default",
+        Value(|o, v| assign::filled(&mut o.tenancy.destination, v)),
+    ),
+    flag(
+        CONSUL,
+        "enable-k8s-namespace-mirroring",
+        "each namespace has a Consul namespace of its own, false",
+        Switch(|o| &mut o.tenancy.mirroring),
+    ),
+    flag(
+        CONSUL,
+        "k8s-namespace-mirroring-prefix",
+        "what comes before the name of a mirrored namespace",
+        Value(|o, v| {
+            v.clone_into(&mut o.tenancy.prefix);
+            Ok(())
+        }),
+    ),
+    flag(CONSUL, "enable-partitions", "admin partitions (Enterprise), false", Switch(|o| &mut o.tenancy.partitions)),
+    flag(
+        CONSUL,
+        "partition",
+        "this cluster's admin partition; needed with -enable-partitions",
+        Value(|o, v| {
+            v.clone_into(&mut o.tenancy.partition);
+            Ok(())
+        }),
+    ),
+    flag(
+        CONSUL,
+        "enable-openshift",
+        "user ids come from the namespace, and redirecting is privileged, false",
+        Switch(|o| &mut o.settings.openshift),
+    ),
+    flag(ELSEWHERE, "consul-image", "of no use, as in consul-k8s", Unused),
+    flag(ELSEWHERE, "release-name", "names objects of controllers", Unused),
+    flag(ELSEWHERE, "resource-prefix", "names objects of controllers", Unused),
+    flag(ELSEWHERE, "consul-cross-namespace-acl-policy", "namespaces are made by controllers", Unused),
+    flag(ELSEWHERE, "node-meta", "nodes are registered by controllers", Unused),
+    flag(ELSEWHERE, "pod-security-standards", "of gateways, which controllers make", Unused),
+    flag(ELSEWHERE, "default-consul-sidecar-cpu-request", "of a container that there is no more", Unused),
+    flag(ELSEWHERE, "default-consul-sidecar-cpu-limit", "of a container that there is no more", Unused),
+    flag(ELSEWHERE, "default-consul-sidecar-memory-request", "of a container that there is no more", Unused),
+    flag(ELSEWHERE, "default-consul-sidecar-memory-limit", "of a container that there is no more", Unused),
+    flag(ELSEWHERE, "enable-peering", "peering is done by controllers", UnusedSwitch),
+    flag(ELSEWHERE, "enable-federation", "federation is done by controllers", UnusedSwitch),
+    flag(ELSEWHERE, "enable-gateway-metrics", "gateways are made by controllers", UnusedSwitch),
+    flag(ELSEWHERE, "enable-telemetry-collector", "is registered by controllers", UnusedSwitch),
+    flag(ELSEWHERE, "enable-auto-encrypt", "of clients, which there are no more", UnusedSwitch),
+    flag(ELSEWHERE, "enable-webhook-ca-update", "not supported: see -tls-auto", UnsupportedSwitch),
 ];

@@ -64,13 +64,11 @@ impl Admission {
             Ok(pod) => pod,
             Err(error) => return review.failed(400, error.to_string()),
         };
-        if let Some(answer) = review.decide(&pod, &self.settings) {
+        if let Some(answer) = review.decide(pod, &self.settings) {
             return answer;
         }
         match self.namespaces.get(review.namespace()).await {
-            Ok(namespace) => {
-                review.inject(&pod, &Surroundings { namespace, ..Surroundings::default() }, &self.settings)
-            }
+            Ok(namespace) => review.inject(pod, &Surroundings { namespace, ..Surroundings::default() }, &self.settings),
             Err(error) => review.failed(500, format!("error getting namespace metadata for container: {error}")),
         }
     }

@@ -1,8 +1,10 @@
 //! The webhook from outside: Pods in, Pods and refusals out; reviews over TLS.
 
 mod injection;
+mod modes;
 mod pods;
 mod refusals;
 mod reviews;
 mod server;
 mod settings;
+mod warnings;

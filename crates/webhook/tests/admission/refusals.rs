@@ -3,6 +3,7 @@
 use crate::pods::{annotated, namespace, with};
 use rstest::rstest;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 use webhook::{Settings, inject};
 
 fn refusal(annotations: &[(&str, &str)], spec: Value) -> String {
@@ -12,6 +13,8 @@ fn refusal(annotations: &[(&str, &str)], spec: Value) -> String {
 fn plain() -> Value {
     json!({"containers": [{"name": "app"}]})
 }
+
+static MANY: LazyLock<String> = LazyLock::new(|| (0..51).map(|i| i.to_string()).collect::<Vec<_>>().join(","));
 
 const PORTS_IN: &str = "transparent-proxy-exclude-inbound-ports";
 const PORTS_OUT: &str = "transparent-proxy-exclude-outbound-ports";
@@ -71,8 +74,18 @@ fn a_wrong_annotation_is_named(#[case] key: &str, #[case] value: &str, #[case] q
 #[case::init_containers_user(&[], json!({"containers": [], "initContainers": [{"name": "a", "securityContext": {"runAsUser": 5996}}]}), "spec.initContainers[a].securityContext.runAsUser is 5996")]
 #[case::dns_config(&[("consul-dns", "true")], json!({"containers": [], "dnsConfig": {"nameservers": ["8.8.8.8"]}}), "DNSConfig")]
 #[case::several_services(&[("connect-service", "one,two")], json!({"containers": []}), "multi protocol multi port services are not compatible with transparent proxy")]
-#[case::several_services_without(&[("connect-service", "one,two"), ("transparent-proxy", "false")], json!({"containers": []}), "not supported yet: several services")]
-#[case::native_sidecar(&[("enable-consul-dataplane-as-sidecar", "true")], json!({"containers": []}), "not supported yet: the sidecar as a restartable init container")]
+#[case::several_services_with_metrics(&[("connect-service", "one,two"), ("transparent-proxy", "false"), ("enable-metrics", "true")], json!({"containers": []}), "not compatible with metrics")]
+#[case::several_services_with_merging(&[("connect-service", "one,two"), ("transparent-proxy", "false"), ("enable-metrics-merging", "true")], json!({"containers": []}), "not compatible with metrics merging")]
+#[case::a_service_without_a_name(&[("connect-service", "one,"), ("transparent-proxy", "false")], json!({"containers": []}), "connect-service: \"\" is not allowed")]
+#[case::a_service_twice(&[("connect-service", "one,one"), ("transparent-proxy", "false")], json!({"containers": []}), "each service once")]
+#[case::a_service_with_a_long_name(&[("connect-service", "one,a-name-that-has-more-than-those-36-letters"), ("transparent-proxy", "false")], json!({"containers": []}), "36 at most")]
+#[case::many_services(&[("connect-service", &**MANY), ("transparent-proxy", "false")], json!({"containers": []}), "50 services at most")]
+#[case::a_script_for_a_service(&[("connect-service", "\"; id; \"")], json!({"containers": []}), "a service name: letters, digits")]
+#[case::port_of_nobody(&[("connect-service-port", "http,https")], json!({"containers": [{"name": "app", "ports": [{"name": "http", "containerPort": 80}]}]}), "connect-service-port: \"https\" is not allowed")]
+#[case::part_of_prometheus_tls(&[("prometheus-ca-file", "/certs/ca.crt")], json!({"containers": []}), "must set \"consul.hashicorp.com/prometheus-cert-file\" when providing prometheus TLS config")]
+#[case::prometheus_tls_without_ca(&[("prometheus-cert-file", "/c"), ("prometheus-key-file", "/k")], json!({"containers": []}), "must set one of \"consul.hashicorp.com/prometheus-ca-file\" or \"consul.hashicorp.com/prometheus-ca-path\"")]
+#[case::own_resolver(&[("consul-dns", "true")], json!({"containers": [], "dnsPolicy": "None"}), "DNSConfig")]
+#[case::init_containers(&[("transparent-proxy-init-containers", "maybe")], json!({"containers": []}), "allowed is blocked or allowed")]
 #[case::container_name(&[], json!({"containers": [{"name": "consul-dataplane", "image": "x"}]}), "\"consul-dataplane\" is reserved")]
 #[case::forged(&[("connect-inject-status", "injected")], json!({"containers": [{"name": "consul-dataplane", "image": "x"}], "initContainers": [{"name": "consul-connect-inject-init", "image": "x"}]}), "\"consul-connect-inject-init\" is reserved")]
 #[case::volume_name(&[], json!({"containers": [], "volumes": [{"name": "consul-connect-inject-data"}]}), "volume name \"consul-connect-inject-data\" is reserved")]
@@ -132,4 +145,46 @@ fn without_transparent_proxy_the_init_containers_user_is_free() {
 fn without_transparent_proxy_the_hosts_network_is_free() {
     let pod = with(&[("transparent-proxy", "false")], json!({"hostNetwork": true, "containers": [{"name": "app"}]}));
     assert!(inject(&pod, &namespace(&[]), &Settings::default()).is_ok());
+}
+
+#[test]
+fn the_ids_of_injected_containers_can_be_allowed() {
+    let spec = json!({"securityContext": {"runAsUser": 5995}, "containers": [{"name": "app"}]});
+    let pod = with(&[("transparent-proxy-allow-proxy-uids", "true")], spec);
+    assert!(inject(&pod, &namespace(&[]), &Settings::default()).is_ok());
+}
+
+#[rstest]
+#[case::unset("", "needed")]
+#[case::too_few("1000/1", "does not have enough available UIDs")]
+#[case::not_a_range("1000", "ranges of the form first/count")]
+fn openshift_needs_ids(#[case] range: &str, #[case] part: &str) {
+    let mut namespace = namespace(&[]);
+    namespace.metadata.annotations = Some([("openshift.io/sa.scc.uid-range".to_owned(), range.to_owned())].into());
+    let settings = Settings { openshift: true, ..Settings::default() };
+    let message = inject(&annotated(&[]), &namespace, &settings).expect_err("a refusal").to_string();
+    let named = message.contains("annotation openshift.io/sa.scc.uid-range of namespace web");
+    assert!(named && (message.contains(part) || part == "needed"), "{message}");
+}
+
+#[test]
+fn acls_need_a_token() {
+    let acl = Some(webhook::settings::AclLogin { auth_method: "k8s".to_owned() });
+    let settings = Settings { acl, ..Settings::default() };
+    let message = inject(&annotated(&[]), &namespace(&[]), &settings).expect_err("a refusal").to_string();
+    assert!(message.contains("unable to find service account token volumeMount"), "{message}");
+}
+
+#[rstest]
+#[case::none_of_its_own(json!({"containers": [{"name": "app"}], "initContainers": [{"name": "first"}]}))]
+#[case::the_applications(json!({
+    "containers": [{"name": "app", "securityContext": {"runAsUser": 1000}}],
+    "initContainers": [{"name": "first", "securityContext": {"runAsUser": 1000}}],
+}))]
+#[case::the_pods(json!({"securityContext": {"runAsUser": 1000}, "containers": [{"name": "app"}], "initContainers": [{"name": "first"}]}))]
+fn init_containers_pass_by_a_user_of_their_own(#[case] spec: Value) {
+    let settings = Settings { cni: true, ..Settings::default() };
+    let pod = with(&[("transparent-proxy-init-containers", "allowed")], spec);
+    let message = inject(&pod, &namespace(&[]), &settings).expect_err("a refusal").to_string();
+    assert!(message.contains("init container \"first\" has no user id of its own"), "{message}");
 }

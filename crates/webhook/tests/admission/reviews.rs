@@ -43,8 +43,8 @@ fn answer(review: &Value) -> Result<Answer, ReviewError> {
         Err(error) => return Ok(review.failed(400, error.to_string())),
     };
     Ok(review
-        .decide(&pod, &settings)
-        .unwrap_or_else(|| review.inject(&pod, &Surroundings::of(namespace(&[])), &settings)))
+        .decide(pod, &settings)
+        .unwrap_or_else(|| review.inject(pod, &Surroundings::of(namespace(&[])), &settings)))
 }
 
 #[rstest]

@@ -68,6 +68,54 @@ fn what_is_given_arrives() -> Result<(), BadSettings> {
     Ok(())
 }
 
+#[rstest]
+#[case::none(&[], None)]
+#[case::one(&["-enable-namespaces"], Some("default"))]
+#[case::another(&["-enable-namespaces", "-consul-destination-namespace=apps"], Some("apps"))]
+#[case::mirrored(&["-enable-namespaces", "-enable-k8s-namespace-mirroring", "-k8s-namespace-mirroring-prefix=k8s-"], Some("k8s-web"))]
+#[case::mirroring_alone(&["-enable-k8s-namespace-mirroring"], None)]
+fn consul_namespaces(#[case] flags: &[&str], #[case] expected: Option<&str>) -> Result<(), BadSettings> {
+    assert_eq!(options(flags, &[])?.settings.consul_namespace("web").as_deref(), expected);
+    Ok(())
+}
+
+#[rstest]
+#[case::flag(&["-enable-partitions", "-partition=east"], &[], Some("east"))]
+#[case::variable(&["-enable-partitions"], &[("CONSUL_PARTITION", "west")], Some("west"))]
+#[case::off(&[], &[("CONSUL_PARTITION", "west")], None)]
+fn partitions(
+    #[case] flags: &[&str],
+    #[case] environment: &[(&str, &str)],
+    #[case] expected: Option<&str>,
+) -> Result<(), BadSettings> {
+    assert_eq!(options(flags, environment)?.settings.partition.as_deref(), expected);
+    Ok(())
+}
+
+/// What the chart of consul-k8s passes when everything is turned on.
+#[test]
+fn flags_of_the_chart_are_known() -> Result<(), BadSettings> {
+    let flags = [
+        "-enable-federation",
+        "-consul-image=c",
+        "-release-name=consul",
+        "-resource-prefix=consul-consul",
+        "-enable-cni=true",
+        "-enable-peering=true",
+        "-enable-openshift",
+        "-enable-consul-dns=true",
+        "-enable-gateway-metrics=true",
+        "-acl-auth-method=consul-k8s-auth-method",
+        "-consul-cross-namespace-acl-policy=cross-namespace-policy",
+        "-default-consul-sidecar-memory-limit=50Mi",
+        "-default-enable-consul-dataplane-as-sidecar=true",
+    ];
+    let settings = options(&flags, &[])?.settings;
+    assert!(settings.openshift && settings.cni && settings.consul_dns && settings.native_sidecar.enabled);
+    assert_eq!(settings.acl.map(|acl| acl.auth_method).as_deref(), Some("consul-k8s-auth-method"));
+    Ok(())
+}
+
 #[test]
 fn every_bad_setting_is_reported() {
     let flags = [
@@ -77,8 +125,9 @@ fn every_bad_setting_is_reported() {
         "-log-level=loud",
         "-default-merged-metrics-port=0",
         "-default-sidecar-proxy-memory-limit=much",
-        "-enable-openshift",
-        "-acl-auth-method=jwt",
+        "-enable-webhook-ca-update",
+        "-enable-partitions",
+        "-cluster-dns=10.96.0.10,dns",
         "-listen",
     ];
     let arguments = flags.iter().map(|flag| (*flag).to_owned());
@@ -92,8 +141,9 @@ fn every_bad_setting_is_reported() {
         "-log-level=loud: allowed is one of",
         "-default-merged-metrics-port=0: allowed is a port",
         "-default-sidecar-proxy-memory-limit=much: allowed is a quantity",
-        "-enable-openshift=true: not supported yet",
-        "-acl-auth-method=jwt: not supported yet",
+        "-enable-webhook-ca-update=true: not supported",
+        "-enable-partitions: -partition or CONSUL_PARTITION must be set",
+        "-cluster-dns=10.96.0.10,dns: \"dns\" is no address",
         "-listen: a value must follow",
         "-consul-k8s-image: must be set",
         "-tls-cert-dir: must be set",

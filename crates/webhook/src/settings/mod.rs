@@ -1,7 +1,11 @@
 //! What the operator decided for the whole cluster; flags and environment fill it, see [`crate::flags`].
 
+mod parts;
+
+pub use parts::{AclLogin, ConsulServers, Lifecycle, Metrics, NamespaceMapping, NativeSidecar, Resources, ServerTls};
+
 use crate::resolv::ResolvConf;
-use redirect::{Backend, Safeguard, contract};
+use redirect::{Backend, Safeguard};
 use std::collections::BTreeSet;
 
 /// The webhook's settings. [`Default`] is what the Helm chart of consul-k8s installs, with image names of this project.
@@ -43,6 +47,14 @@ pub struct Settings {
     pub log_json: bool,
     /// How the injected containers reach the Consul servers.
     pub consul: ConsulServers,
+    /// How they log in there; `None` where the servers have no ACLs.
+    pub acl: Option<AclLogin>,
+    /// Consul namespaces (Enterprise); `None` where there are none.
+    pub namespaces: Option<NamespaceMapping>,
+    /// Admin partition (Enterprise); `None` where there are none.
+    pub partition: Option<String>,
+    /// The cluster is OpenShift: user ids come from the Namespace, and redirecting needs a privileged container.
+    pub openshift: bool,
     /// Resources of the init container.
     pub init_resources: Resources,
     /// Resources of the sidecar.
@@ -57,81 +69,10 @@ pub struct Settings {
     pub liveness_failure_seconds: u32,
     /// The sidecar's life cycle.
     pub lifecycle: Lifecycle,
+    /// The sidecar as a restartable init container.
+    pub native_sidecar: NativeSidecar,
     /// Metrics.
     pub metrics: Metrics,
-}
-
-/// How the injected containers reach the Consul servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsulServers {
-    /// Host name, address, or `exec=` command, as the consul-server-connection-manager reads it.
-    pub addresses: String,
-    /// Port of the servers' gRPC interface.
-    pub grpc_port: u16,
-    /// Port of the servers' HTTP interface.
-    pub http_port: u16,
-    /// Timeout of one call, a Go duration.
-    pub api_timeout: String,
-    /// The address list does not change: do not watch it.
-    pub skip_server_watch: bool,
-    /// TLS towards the servers; `None` is plain text.
-    pub tls: Option<ServerTls>,
-}
-
-/// TLS towards the Consul servers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerTls {
-    /// Name to expect in the servers' certificates.
-    pub server_name: Option<String>,
-    /// Certificate authority to trust, PEM; `None` trusts the image's own roots.
-    pub ca_pem: Option<String>,
-}
-
-/// Resource requests and limits, each a Kubernetes quantity or absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resources {
-    /// CPU request.
-    pub cpu_request: Option<String>,
-    /// CPU limit.
-    pub cpu_limit: Option<String>,
-    /// Memory request.
-    pub memory_request: Option<String>,
-    /// Memory limit.
-    pub memory_limit: Option<String>,
-}
-
-/// The sidecar's life cycle around the application's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lifecycle {
-    /// The sidecar is started first and ends last.
-    pub enabled: bool,
-    /// Drain inbound listeners on shutdown.
-    pub drain_listeners: bool,
-    /// Seconds between the shutdown signal and Envoy's end.
-    pub shutdown_grace_seconds: u32,
-    /// Seconds that start-up may take.
-    pub startup_grace_seconds: u32,
-    /// Port of the lifecycle server.
-    pub graceful_port: u16,
-    /// Path that starts the shutdown.
-    pub shutdown_path: String,
-    /// Path that answers once Envoy is up.
-    pub startup_path: String,
-}
-
-/// Metrics of the sidecar and the application.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    /// Expose the sidecar's metrics.
-    pub enabled: bool,
-    /// Merge the application's metrics into them.
-    pub merging: bool,
-    /// Port of the merged metrics.
-    pub merged_port: u16,
-    /// Port where Prometheus scrapes.
-    pub scrape_port: u16,
-    /// Path that Prometheus scrapes.
-    pub scrape_path: String,
 }
 
 impl Settings {
@@ -139,6 +80,15 @@ impl Settings {
     #[must_use]
     pub fn loopback(&self) -> &'static str {
         if self.dual_stack { "::1" } else { "127.0.0.1" }
+    }
+
+    /// The Consul namespace of Pods in this Kubernetes namespace; `None` where there are no Consul namespaces.
+    #[must_use]
+    pub fn consul_namespace(&self, namespace: &str) -> Option<String> {
+        Some(match self.namespaces.as_ref()? {
+            NamespaceMapping::Mirror { prefix } => format!("{prefix}{namespace}"),
+            NamespaceMapping::Single(name) => name.clone(),
+        })
     }
 }
 
@@ -163,6 +113,10 @@ impl Default for Settings {
             log_level: "info".to_owned(),
             log_json: false,
             consul: ConsulServers::default(),
+            acl: None,
+            namespaces: None,
+            partition: None,
+            openshift: false,
             init_resources: Resources {
                 cpu_request: Some("50m".to_owned()),
                 cpu_limit: Some("50m".to_owned()),
@@ -175,46 +129,8 @@ impl Default for Settings {
             startup_failure_seconds: 0,
             liveness_failure_seconds: 0,
             lifecycle: Lifecycle::default(),
+            native_sidecar: NativeSidecar::default(),
             metrics: Metrics::default(),
-        }
-    }
-}
-
-impl Default for ConsulServers {
-    fn default() -> Self {
-        Self {
-            addresses: "consul-server.consul.svc".to_owned(),
-            grpc_port: 8502,
-            http_port: 8500,
-            api_timeout: "5s".to_owned(),
-            skip_server_watch: false,
-            tls: None,
-        }
-    }
-}
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            drain_listeners: true,
-            shutdown_grace_seconds: 30,
-            startup_grace_seconds: 0,
-            graceful_port: contract::GRACEFUL_PORT,
-            shutdown_path: "/graceful_shutdown".to_owned(),
-            startup_path: "/graceful_startup".to_owned(),
-        }
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            merging: false,
-            merged_port: contract::MERGED_METRICS_PORT,
-            scrape_port: contract::PROMETHEUS_SCRAPE_PORT,
-            scrape_path: "/metrics".to_owned(),
         }
     }
 }
