@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use bdd::cli::{Options, default_jobs};
-use bdd::install::Certificate;
 use bdd::report::{self, Progress};
 use bdd::run::{self, Parsed, Selection};
 use bdd::selftest::{Caught, Saboteur};
@@ -62,11 +61,10 @@ fn started(options: Options, inside: Inside) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start a runtime")?;
     let jobs = options.jobs.unwrap_or_else(default_jobs).max(1);
     let passed = runtime.block_on(async {
-        let certificate = Certificate::generate()?;
         if options.self_test {
-            self_test(&settings, &work, &certificate, &features, jobs).await
+            self_test(&settings, &work, &features, jobs).await
         } else {
-            let suite = one(settings, work, certificate, features, jobs).await?;
+            let suite = one(settings, work, features, jobs).await?;
             Ok(suite.finished().iter().all(|f| f.failure.is_none()))
         }
     });
@@ -74,14 +72,8 @@ fn started(options: Options, inside: Inside) -> Result<bool> {
     passed
 }
 
-async fn one(
-    settings: Settings,
-    work: PathBuf,
-    certificate: Certificate,
-    features: Parsed,
-    jobs: usize,
-) -> Result<Arc<Suite>> {
-    let suite = Suite::new(settings, work, certificate);
+async fn one(settings: Settings, work: PathBuf, features: Parsed, jobs: usize) -> Result<Arc<Suite>> {
+    let suite = Suite::new(settings, work);
     let progress = Progress::start(&suite, features.count());
     let reports = run::run(&suite, features, jobs).await;
     progress.end().await;
@@ -90,13 +82,7 @@ async fn one(
 }
 
 /// One run per saboteur, of the scenarios that are about it.
-async fn self_test(
-    settings: &Settings,
-    work: &std::path::Path,
-    certificate: &Certificate,
-    features: &Parsed,
-    jobs: usize,
-) -> Result<bool> {
+async fn self_test(settings: &Settings, work: &std::path::Path, features: &Parsed, jobs: usize) -> Result<bool> {
     let mut caught = Vec::new();
     for saboteur in Saboteur::ALL {
         if settings.saboteur.is_some_and(|only| only != saboteur) {
@@ -110,7 +96,7 @@ async fn self_test(
             saboteur: Some(saboteur),
             ..settings.clone()
         };
-        let suite = one(own, work.join(saboteur.name()), certificate.clone(), about, jobs).await?;
+        let suite = one(own, work.join(saboteur.name()), about, jobs).await?;
         caught.push(Caught::by(saboteur, &suite.finished()));
     }
     report::saboteurs(&caught);

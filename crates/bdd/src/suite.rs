@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::install::Certificate;
 use crate::selftest::Saboteur;
 
 /// Where the programs are and how the run was asked for.
@@ -61,8 +60,6 @@ pub struct Suite {
     pub settings: Settings,
     /// The labs' own files; gone when the run ends.
     pub work: PathBuf,
-    /// The webhook's certificate.
-    pub certificate: Certificate,
     /// When it began.
     pub started: Instant,
     numbers: AtomicUsize,
@@ -76,11 +73,10 @@ pub struct Suite {
 impl Suite {
     /// A run that begins now.
     #[must_use]
-    pub fn new(settings: Settings, work: PathBuf, certificate: Certificate) -> Arc<Self> {
+    pub fn new(settings: Settings, work: PathBuf) -> Arc<Self> {
         Arc::new(Self {
             settings,
             work,
-            certificate,
             started: Instant::now(),
             numbers: AtomicUsize::new(0),
             finished: Mutex::default(),

@@ -3,6 +3,8 @@
 use anyhow::Context;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::Layer;
@@ -11,10 +13,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use webhook::flags::{self, Command, Options};
 use webhook::resolv::ResolvConf;
-use webhook::server::{self, Namespaces, Server};
+use webhook::server::certificates::{Files, Managed, Policy};
+use webhook::server::{Certificates, Metrics, Server, Watches};
 
 /// Where the webhook's own resolver configuration is.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// How long an API server may still call after it was told that this replica goes.
+const LINGER: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     let options = match flags::read(std::env::args().skip(1), &std::env::vars().collect()) {
@@ -50,27 +56,54 @@ async fn serve(mut options: Options) -> anyhow::Result<()> {
     }
 
     rustls::crypto::ring::default_provider().install_default().ok();
-    let tls = server::server_config(&options.tls_cert_dir)?;
+    let metrics = Metrics::default();
+    let certificates = Certificates::none(metrics.clone());
+    let files = options.tls.directory.take();
+    let files = files.map(|directory| Files::load(&directory, certificates.clone())).transpose()?;
     let reviews = bind("-listen", &options.listen).await?;
     let health = bind("-health-listen", &options.health_listen).await?;
+    let numbers = bind("-metrics-listen", &options.metrics_listen).await?;
     let config = kube::Config::incluster()
         .context("failed to find the API server; the webhook must run as a Pod with a service account")?;
     let client = kube::Client::try_from(config).context("failed to make a client for the API server")?;
+    match files {
+        Some(files) => drop(tokio::spawn(files.follow())),
+        None => drop(tokio::spawn(managed(&options, client.clone(), certificates.clone()).run())),
+    }
     tracing::info!(
         reviews = %reviews.local_addr()?,
         health = %health.local_addr()?,
+        metrics = %numbers.local_addr()?,
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
-    let server = Server { reviews, health, tls, settings: options.settings, namespaces: Namespaces::follow(client) };
+    let watches = Watches::follow(client, metrics.clone(), options.settings.acl.is_some());
+    let settings = options.settings;
+    let server = Server { reviews, health, numbers, certificates, settings, watches, metrics, linger: LINGER };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
-    server.run(stop).await;
+    server.run(stop).await?;
     Ok(())
+}
+
+fn managed(options: &Options, client: kube::Client, certificates: Certificates) -> Managed {
+    let pod = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default();
+    Managed {
+        client,
+        namespace: options.settings.release_namespace.clone(),
+        secret: options.tls.secret.clone(),
+        configuration: options.tls.configuration.clone().unwrap_or_default(),
+        hosts: options.tls.hosts.clone(),
+        // the process too: a Pod's container may start again while its predecessor's claim is still there
+        identity: format!("{pod}_{}", std::process::id()),
+        policy: Policy::default(),
+        clock: Arc::new(SystemTime::now),
+        certificates,
+    }
 }
 
 /// Binds `host:port`. Without a host: all addresses, of both families where the kernel has both.

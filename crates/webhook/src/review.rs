@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// A request that cannot be answered, because it is no AdmissionReview or has no request in it.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,10 @@ pub struct Answer {
     api_version: String,
     kind: &'static str,
     response: Response,
+    #[serde(skip)]
+    subject: String,
+    #[serde(skip)]
+    outcome: Outcome,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +120,8 @@ pub enum Outcome {
     Injected,
     /// The Pod was refused.
     Refused,
+    /// Nothing could be said about the Pod.
+    Failed,
 }
 
 impl Review {
@@ -154,6 +161,13 @@ impl Review {
         &self.name
     }
 
+    /// The Pod's labels.
+    #[must_use]
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.pod.as_ref().ok().and_then(|pod| pod.metadata.labels.as_ref()).unwrap_or(&NONE)
+    }
+
     /// The object as a Pod.
     ///
     /// # Errors
@@ -182,7 +196,9 @@ impl Review {
         };
         // Both sides as this program understands them: fields of a newer Kubernetes are no part of the difference.
         match patch::of_pods(pod, &injected).and_then(|patch| serde_json::to_vec(&patch)) {
-            Ok(patch) => self.answer(true, 200, format!("valid {} request", self.kind), Some(&patch), warnings),
+            Ok(patch) => {
+                self.answer(Outcome::Injected, 200, format!("valid {} request", self.kind), Some(&patch), warnings)
+            }
             Err(error) => self.failed(400, format!("failed to write the patch for {}: {error}", self.name)),
         }
     }
@@ -190,7 +206,7 @@ impl Review {
     /// Answers that the webhook itself cannot do its work.
     #[must_use]
     pub fn failed(&self, code: u16, message: String) -> Answer {
-        self.answer(false, code, message, None, Vec::new())
+        self.answer(Outcome::Failed, code, message, None, Vec::new())
     }
 
     fn unchanged(&self, reason: SkipReason) -> Answer {
@@ -199,23 +215,32 @@ impl Review {
             _ => Vec::new(),
         };
         let message = format!("{} {} does not require injection: {reason}", self.kind, self.name);
-        self.answer(true, 200, message, None, warnings)
+        self.answer(Outcome::Unchanged, 200, message, None, warnings)
     }
 
     fn refused(&self, refusal: &Refusal) -> Answer {
-        self.failed(422, format!("{} {} cannot be injected: {refusal}", self.kind, self.name))
+        let message = format!("{} {} cannot be injected: {refusal}", self.kind, self.name);
+        self.answer(Outcome::Refused, 422, message, None, Vec::new())
     }
 
-    fn answer(&self, allowed: bool, code: u16, message: String, patch: Option<&[u8]>, warnings: Vec<String>) -> Answer {
+    fn answer(
+        &self,
+        outcome: Outcome,
+        code: u16,
+        message: String,
+        patch: Option<&[u8]>,
+        warnings: Vec<String>,
+    ) -> Answer {
         let response = Response {
             uid: self.uid.clone(),
-            allowed,
+            allowed: matches!(outcome, Outcome::Injected | Outcome::Unchanged),
             status: Status { code, message },
             patch_type: patch.map(|_| "JSONPatch"),
             patch: patch.map(|patch| STANDARD.encode(patch)),
             warnings,
         };
-        Answer { api_version: self.api_version.clone(), kind: "AdmissionReview", response }
+        let subject = format!("{}/{}", self.namespace, self.name);
+        Answer { api_version: self.api_version.clone(), kind: "AdmissionReview", response, subject, outcome }
     }
 }
 
@@ -234,16 +259,24 @@ impl Answer {
     /// What became of the Pod.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        match (self.response.allowed, &self.response.patch) {
-            (false, _) => Outcome::Refused,
-            (true, Some(_)) => Outcome::Injected,
-            (true, None) => Outcome::Unchanged,
-        }
+        self.outcome
+    }
+
+    /// Namespace and name of the Pod.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
     }
 
     /// What the answer says in words.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.response.status.message
+    }
+
+    /// What the answer warns of.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.response.warnings
     }
 }

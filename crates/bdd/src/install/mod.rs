@@ -1,6 +1,5 @@
 //! Installs the product as an operator does: the manifests of `clusters/consul`, with what the Helm values change.
 
-mod certificate;
 mod values;
 
 use std::time::Duration;
@@ -8,19 +7,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use futures::future::try_join_all;
 use serde::Deserialize as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::pods::{Pods, has_condition, is_going};
 use crate::settings::Settings;
 
-pub use certificate::Certificate;
-
 /// Where the webhook is installed.
 pub const NAMESPACE: &str = "consul";
 /// Name of the webhook's Service.
 pub const WEBHOOK: &str = "consul-connect-injector";
-const SECRET: &str = "consul-connect-inject-webhook-cert";
 const MANIFESTS: [&str; 3] = [
     include_str!("../../../../clusters/consul/namespace.yaml"),
     include_str!("../../../../clusters/consul/crds.yaml"),
@@ -55,7 +51,7 @@ async fn apply(cluster: &Cluster, all: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Installs the webhook and waits until it answers.
+/// Installs the webhook and waits until it answers: it is ready once its configuration trusts the certificate it made.
 ///
 /// # Errors
 /// When the API server refuses an object, a Helm value cannot be read, or the webhook does not come up.
@@ -63,29 +59,26 @@ pub async fn webhook(
     cluster: &Cluster,
     pods: &Pods,
     settings: &Settings,
-    certificate: &Certificate,
     servers: &str,
     patience: Duration,
 ) -> Result<()> {
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-        "metadata": {"name": SECRET, "namespace": NAMESPACE},
-        "data": {"tls.crt": base64(&certificate.chain_pem), "tls.key": base64(&certificate.key_pem)},
-    });
-    let mut all = vec![secret];
-    all.extend(configured(settings, servers)?);
+    let mut all = configured(settings, servers)?;
+    let registration = if settings.injector()? { objects(REGISTRATION)? } else { Vec::new() };
+    let registered = !registration.is_empty();
+    all.extend(registration);
     apply(cluster, &all).await?;
     rolled_out(cluster, pods, patience).await?;
-    if !settings.injector()? {
-        return Ok(());
-    }
-    for mut object in objects(REGISTRATION)? {
-        for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
-            webhook["clientConfig"]["caBundle"] = json!(base64(&certificate.authority_pem));
-        }
-        apply(cluster, &[object]).await?;
-    }
-    Ok(())
+    if registered { trusted(cluster, patience).await } else { Ok(()) }
+}
+
+/// Waits until API servers trust the webhook. It is ready without, as long as it has not seen that it is registered.
+async fn trusted(cluster: &Cluster, patience: Duration) -> Result<()> {
+    crate::wait::until("the webhook's authority in its configuration", patience, async || {
+        let configuration = cluster.get("MutatingWebhookConfiguration", "", WEBHOOK).await?.unwrap_or_default();
+        let bundle = configuration.pointer("/webhooks/0/clientConfig/caBundle").and_then(Value::as_str);
+        bundle.filter(|bundle| !bundle.is_empty()).map(|_| ()).context("find it there")
+    })
+    .await
 }
 
 /// Changes the running webhook to these settings and waits until only the changed one answers.
@@ -181,11 +174,6 @@ async fn rolled_out(cluster: &Cluster, pods: &Pods, patience: Duration) -> Resul
         if ready { Ok(()) } else { Err(anyhow::anyhow!("it has no ready endpoint")) }
     })
     .await
-}
-
-fn base64(text: &str) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(text)
 }
 
 #[cfg(test)]

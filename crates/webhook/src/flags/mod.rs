@@ -6,7 +6,7 @@ mod table;
 mod tenancy;
 
 use crate::Settings;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use table::FLAGS;
@@ -21,11 +21,44 @@ pub struct Options {
     pub listen: String,
     /// Where health is asked for: `host:port`, the host may be empty.
     pub health_listen: String,
-    /// Directory of `tls.crt` and `tls.key`.
-    pub tls_cert_dir: PathBuf,
+    /// Where numbers are asked for: `host:port`, the host may be empty.
+    pub metrics_listen: String,
+    /// Where the certificate comes from.
+    pub tls: Tls,
     /// Name servers for Pods with Consul DNS; empty means those of the webhook's own resolver configuration.
     pub cluster_dns: Vec<String>,
     tenancy: Tenancy,
+}
+
+/// Where the certificate comes from: exactly one of the first two is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Directory of `tls.crt` and `tls.key`.
+    pub directory: Option<PathBuf>,
+    /// Name of the MutatingWebhookConfiguration that is to trust a certificate of the webhook's own making.
+    pub configuration: Option<String>,
+    /// Names and addresses in it.
+    pub hosts: BTreeSet<String>,
+    /// Name of the Secret that it is kept in.
+    pub secret: String,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        let secret = "consul-connect-inject-webhook-cert".to_owned();
+        Self { directory: None, configuration: None, hosts: BTreeSet::new(), secret }
+    }
+}
+
+impl Tls {
+    fn problem(&self) -> Option<&'static str> {
+        match (&self.directory, &self.configuration) {
+            (None, None) => Some("-tls-cert-dir: must be set, or -tls-auto"),
+            (Some(_), Some(_)) => Some("-tls-auto: only one of it and -tls-cert-dir can be set"),
+            (None, Some(_)) if self.hosts.is_empty() => Some("-tls-auto-hosts: must be set with -tls-auto"),
+            _ => None,
+        }
+    }
 }
 
 /// What to do.
@@ -124,6 +157,7 @@ pub fn read(
             problems.push(format!("-{name}: must be set"));
         }
     }
+    problems.extend(options.tls.problem().map(str::to_owned));
     problems.extend(environment::apply(&mut options, environment));
     problems.extend(tenancy::settle(&mut options, environment));
     if problems.is_empty() { Ok(Command::Serve(Box::new(options))) } else { Err(BadSettings(problems)) }
@@ -180,7 +214,8 @@ impl Default for Options {
             },
             listen: ":8080".to_owned(),
             health_listen: ":9445".to_owned(),
-            tls_cert_dir: PathBuf::new(),
+            metrics_listen: ":9444".to_owned(),
+            tls: Tls::default(),
             cluster_dns: Vec::new(),
             tenancy: Tenancy::default(),
         }

@@ -6,8 +6,7 @@ use crate::settings::AclLogin;
 use redirect::Safeguard;
 
 /// Flags that must be given.
-pub(super) const REQUIRED: [&str; 4] =
-    ["consul-k8s-image", "consul-dataplane-image", "release-namespace", "tls-cert-dir"];
+pub(super) const REQUIRED: [&str; 3] = ["consul-k8s-image", "consul-dataplane-image", "release-namespace"];
 
 const SERVER: &str = "Server";
 const INJECTION: &str = "Which Pods";
@@ -37,12 +36,39 @@ pub(super) static FLAGS: &[Flag] = &[
     ),
     flag(
         SERVER,
+        "metrics-listen",
+        "address and port for Prometheus, :9444",
+        Value(|o, v| assign::filled(&mut o.metrics_listen, v)),
+    ),
+    flag(
+        SERVER,
         "tls-cert-dir",
-        "directory of tls.crt and tls.key",
+        "directory of tls.crt and tls.key, which are read again when they change",
         Value(|o, v| {
-            o.tls_cert_dir = v.into();
+            o.tls.directory = Some(v.into());
             if v.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) }
         }),
+    ),
+    flag(
+        SERVER,
+        "tls-auto",
+        "instead: make the certificate, for the MutatingWebhookConfiguration of this name",
+        Value(|o, v| assign::filled(o.tls.configuration.get_or_insert_default(), v)),
+    ),
+    flag(
+        SERVER,
+        "tls-auto-hosts",
+        "names and addresses in that certificate, comma separated",
+        Value(|o, v| {
+            o.tls.hosts = v.split(',').map(|host| host.trim().to_owned()).collect();
+            if o.tls.hosts.contains("") { Err("names must not be empty".to_owned()) } else { Ok(()) }
+        }),
+    ),
+    flag(
+        SERVER,
+        "tls-auto-secret",
+        "Secret that it is kept in, consul-connect-inject-webhook-cert",
+        Value(|o, v| assign::filled(&mut o.tls.secret, v)),
     ),
     flag(
         SERVER,

@@ -1,75 +1,151 @@
-//! `/mutate`: reads the review, finds the Namespace, answers.
+//! `/mutate`: reads the review, finds what surrounds the Pod, answers.
 
-use super::Namespaces;
-use crate::review::{Answer, Review, ReviewError};
+use super::Watches;
+use super::body::{self, Budget};
+use super::metrics::{Metrics, Outcome};
+use crate::review::{self, Answer, Review, ReviewError};
 use crate::{Settings, Surroundings};
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Objects have at most 3 MiB in the API server's own limit; a review carries little more.
-const LARGEST_BODY: usize = 8 * 1024 * 1024;
-
-/// How long the body of a review may take to arrive. The API server itself waits ten seconds by default.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Reviews longer than this are answered on a thread of their own, so that the others need not wait behind them.
+const LONG: usize = 64 * 1024;
 
 struct Admission {
     settings: Settings,
-    namespaces: Namespaces,
+    watches: Watches,
+    metrics: Metrics,
+    budget: Budget,
 }
 
 /// The routes of the HTTPS port.
-pub(super) fn routes(settings: Settings, namespaces: Namespaces) -> Router {
-    let admission = Arc::new(Admission { settings, namespaces });
+pub(super) fn routes(settings: Settings, watches: Watches, metrics: Metrics) -> Router {
+    let admission = Arc::new(Admission { settings, watches, metrics, budget: Budget::default() });
     Router::new().route("/mutate", post(mutate)).with_state(admission)
 }
 
 async fn mutate(State(admission): State<Arc<Admission>>, request: Request<Body>) -> Response {
-    let body = match tokio::time::timeout(PATIENCE, axum::body::to_bytes(request.into_body(), LARGEST_BODY)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) => {
-            return (StatusCode::PAYLOAD_TOO_LARGE, format!("failed to read the body: {error}\n")).into_response();
+    let read = match body::read(request.into_body(), &admission.budget).await {
+        Ok(read) => read,
+        Err(unread) => {
+            admission.metrics.reject(unread.reason());
+            tracing::warn!(error = %unread, "request without a review");
+            return (unread.status(), format!("{unread}\n")).into_response();
         }
-        Err(_) => return (StatusCode::REQUEST_TIMEOUT, "failed to read the body: it takes too long\n").into_response(),
     };
-    match admission.review(&body).await {
+    match admission.review(read.bytes.clone()).await {
         Ok(answer) => Json(answer).into_response(),
         Err(error) => {
-            tracing::warn!(%error, "unreadable review");
-            (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
+            admission.metrics.reject("unreadable");
+            tracing::warn!(%error, "request without a review");
+            (error.status(), format!("{error}\n")).into_response()
         }
     }
 }
 
 impl Admission {
-    async fn review(&self, body: &[u8]) -> Result<Answer, ReviewError> {
-        let review = Review::parse(body)?;
-        let answer = self.answer(&review).await;
-        tracing::info!(
-            namespace = review.namespace(),
-            pod = review.name(),
-            outcome = ?answer.outcome(),
-            message = answer.message(),
-        );
+    async fn review(self: &Arc<Self>, body: Bytes) -> Result<Answer, Unanswered> {
+        let _under_way = self.metrics.review();
+        let length = body.len();
+        let review = work(length, move || Review::parse(&body)).await??;
+        let answer = match self.decided(&review) {
+            Some(answer) => answer,
+            None => match self.watches.surroundings(review.namespace(), review.labels()).await {
+                Ok(surroundings) => self.inject(length, review, surroundings).await?,
+                Err(error) => review.failed(500, format!("error getting namespace metadata for container: {error}")),
+            },
+        };
+        self.tell(&answer);
         Ok(answer)
     }
 
-    async fn answer(&self, review: &Review) -> Answer {
-        let pod = match review.pod() {
-            Ok(pod) => pod,
-            Err(error) => return review.failed(400, error.to_string()),
+    /// The answer that needs nothing but the Pod.
+    fn decided(&self, review: &Review) -> Option<Answer> {
+        match review.pod() {
+            Ok(pod) => review.decide(pod, &self.settings),
+            Err(error) => Some(review.failed(400, error.to_string())),
+        }
+    }
+
+    async fn inject(
+        self: &Arc<Self>,
+        length: usize,
+        review: Review,
+        surroundings: Surroundings,
+    ) -> Result<Answer, Unanswered> {
+        let admission = Arc::clone(self);
+        let inject = move || match review.pod() {
+            Ok(pod) => review.inject(pod, &surroundings, &admission.settings),
+            Err(error) => review.failed(400, error.to_string()),
         };
-        if let Some(answer) = review.decide(pod, &self.settings) {
-            return answer;
+        work(length, inject).await
+    }
+
+    fn tell(&self, answer: &Answer) {
+        let outcome = match answer.outcome() {
+            review::Outcome::Injected => "injected",
+            review::Outcome::Unchanged => "unchanged",
+            review::Outcome::Refused => "refused",
+            review::Outcome::Failed => "failed",
+        };
+        self.metrics.reviews.get_or_create(&Outcome { outcome }).inc();
+        self.metrics.warnings.inc_by(answer.warnings().len() as u64);
+        let (subject, message, warnings) = (answer.subject(), answer.message(), answer.warnings());
+        match answer.outcome() {
+            review::Outcome::Failed => tracing::warn!(pod = %subject, outcome, message),
+            _ if !warnings.is_empty() => tracing::info!(pod = %subject, outcome, message, ?warnings),
+            _ => tracing::info!(pod = %subject, outcome, message),
         }
-        match self.namespaces.get(review.namespace()).await {
-            Ok(namespace) => review.inject(pod, &Surroundings { namespace, ..Surroundings::default() }, &self.settings),
-            Err(error) => review.failed(500, format!("error getting namespace metadata for container: {error}")),
+    }
+}
+
+/// A request that gets no review for an answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error(transparent)]
+    Unreadable(#[from] ReviewError),
+    /// A defect of this program. The next review is none the worse for it.
+    #[error("failed to answer the review: the webhook has a defect; its log has more")]
+    Panicked,
+}
+
+impl Unanswered {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+}
+
+/// Does the work for a review of this length, here or on a thread of its own.
+async fn work<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Unanswered> {
+    let guarded = || catch_unwind(AssertUnwindSafe(work)).map_err(|_| Unanswered::Panicked);
+    match length {
+        0..LONG => guarded(),
+        _ => tokio::task::spawn_blocking(guarded).await.map_err(|_| Unanswered::Panicked)?,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::short(1)]
+    #[case::long(LONG)]
+    #[tokio::test]
+    async fn a_defect_ends_one_review(#[case] length: usize) {
+        let lines: Vec<u8> = Vec::new();
+        let defect = work(length, move || lines[length]).await;
+        assert!(matches!(defect, Err(Unanswered::Panicked)), "{defect:?}");
+        assert_eq!(work(length, || 1).await.ok(), Some(1));
     }
 }

@@ -1,18 +1,20 @@
-//! The admission server: reviews over HTTPS, health over plain HTTP, until it is told to stop.
+//! The admission server: reviews over HTTPS, health and numbers over plain HTTP, until it is told to stop.
 
 mod admission;
-mod certificate;
-mod connections;
+mod body;
+pub mod certificates;
 mod health;
-mod namespaces;
+pub mod https;
+mod metrics;
+mod watches;
 
-pub use certificate::{CertificateError, server_config};
-pub use namespaces::{NamespaceError, Namespaces};
+pub use certificates::{CertificateError, Certificates};
+pub use metrics::Metrics;
+pub use watches::{NamespaceError, Watches};
 
 use crate::Settings;
 use axum::Router;
-use connections::Acceptor;
-use std::sync::Arc;
+use https::Acceptor;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -26,32 +28,50 @@ pub struct Server {
     pub reviews: TcpListener,
     /// Where health is asked for.
     pub health: TcpListener,
-    /// Certificate and key.
-    pub tls: Arc<rustls::ServerConfig>,
+    /// Where numbers are asked for.
+    pub numbers: TcpListener,
+    /// What is served with.
+    pub certificates: Certificates,
     /// The cluster's settings.
     pub settings: Settings,
-    /// The cluster's Namespaces.
-    pub namespaces: Namespaces,
+    /// What is known of the cluster.
+    pub watches: Watches,
+    /// The numbers.
+    pub metrics: Metrics,
+    /// How long connections are still accepted once the server is to stop: so long others may believe that it is there.
+    pub linger: Duration,
 }
 
 impl Server {
-    /// Serves until `stop` completes; then finishes the requests under way, within ten seconds.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { reviews, health, tls, settings, namespaces } = self;
+    /// Serves until `stop` completes; then is no longer ready, lingers, and finishes the requests under way, within ten
+    /// seconds.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), CertificateError> {
+        let Self { reviews, health, numbers, certificates, settings, watches, metrics, linger } = self;
+        let tls = Acceptor::Tls(certificates.server_config()?.into());
         let (stopping, stopped) = watch::channel(false);
-        let health_routes = health::routes(namespaces.clone(), stopped.clone());
-        let review_routes = admission::routes(settings, namespaces);
+        let (leaving, left) = watch::channel(false);
+        let health_routes = health::routes(watches.clone(), certificates, left);
+        let review_routes = admission::routes(settings, watches, metrics.clone());
         let serve = |listener, acceptor, routes: Router| {
-            tokio::spawn(connections::serve(listener, acceptor, routes, stopped.clone()))
+            tokio::spawn(https::serve(listener, acceptor, routes, stopped.clone()))
         };
         let health = serve(health, Acceptor::Plain, health_routes);
-        let reviews = serve(reviews, Acceptor::Tls(tls.into()), review_routes);
+        let numbers = serve(numbers, Acceptor::Plain, health::metrics(metrics));
+        let reviews = serve(reviews, tls, review_routes);
         stop.await;
-        tracing::info!(seconds = DRAIN.as_secs(), "stopping: no new connections, finishing the requests under way");
+        leaving.send_replace(true);
+        tracing::info!(seconds = linger.as_secs(), "stopping: not ready any more");
+        tokio::time::sleep(linger).await;
+        tracing::info!(seconds = DRAIN.as_secs(), "no new connections, finishing the requests under way");
         stopping.send_replace(true);
         if tokio::time::timeout(DRAIN, reviews).await.is_err() {
             tracing::warn!("connections were still open at the end of the drain time and are cut");
         }
         health.abort();
+        numbers.abort();
+        Ok(())
     }
 }

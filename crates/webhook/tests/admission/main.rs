@@ -5,6 +5,5 @@ mod modes;
 mod pods;
 mod refusals;
 mod reviews;
-mod server;
 mod settings;
 mod warnings;

@@ -132,7 +132,7 @@ fn a_pod_that_is_refused() -> Tested {
 #[case::wrong_type(json!({"metadata": {"annotations": {"a": 1}}, "spec": {}}))]
 fn an_object_that_is_no_pod(#[case] object: Value) -> Tested {
     let answer = answer(&review_of(&object))?;
-    assert_eq!(answer.outcome(), Outcome::Refused);
+    assert_eq!(answer.outcome(), Outcome::Failed);
     assert_eq!(serde_json::to_value(&answer)?["response"]["status"]["code"], 400);
     assert!(answer.message().contains("as a Pod"), "{}", answer.message());
     Ok(())

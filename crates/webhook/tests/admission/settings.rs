@@ -92,6 +92,14 @@ fn partitions(
     Ok(())
 }
 
+#[rstest]
+#[case::both(&["-tls-auto=injector", "-tls-auto-hosts=a"], "only one of it and -tls-cert-dir can be set")]
+#[case::no_name(&["-tls-auto-hosts=a,,b"], "names must not be empty")]
+fn where_the_certificate_comes_from(#[case] flags: &[&str], #[case] part: &str) {
+    let message = options(flags, &[]).expect_err("bad settings").to_string();
+    assert!(message.contains(part), "{part} in {message}");
+}
+
 /// What the chart of consul-k8s passes when everything is turned on.
 #[test]
 fn flags_of_the_chart_are_known() -> Result<(), BadSettings> {
@@ -146,7 +154,7 @@ fn every_bad_setting_is_reported() {
         "-cluster-dns=10.96.0.10,dns: \"dns\" is no address",
         "-listen: a value must follow",
         "-consul-k8s-image: must be set",
-        "-tls-cert-dir: must be set",
+        "-tls-cert-dir: must be set, or -tls-auto",
         "CONSUL_ADDRESSES: must be set",
         "CONSUL_GRPC_PORT=x: allowed is a port",
         "CONSUL_USE_TLS=on: allowed is one of",

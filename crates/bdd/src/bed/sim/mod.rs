@@ -166,7 +166,7 @@ impl SimBed {
         })
         .context("start the mesh's servers")?;
         let servers = address.to_string();
-        install::webhook(&cluster, &pods, settings, &suite.certificate, &servers, READY).await?;
+        install::webhook(&cluster, &pods, settings, &servers, READY).await?;
         reachable(lab, &cluster).await?;
         timeline.note("the webhook is up");
         Ok((mesh, pods, cluster, servers))

@@ -1,0 +1,100 @@
+//! What is kept of each object: no more than a review can need.
+
+use crate::boolean;
+use crate::surroundings::{ProxyDefaults, ServiceDefaults};
+use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
+use kube::core::DynamicObject;
+use redirect::contract::SERVICE_IGNORE;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A row: where it belongs, and what is kept.
+pub(super) struct Row<V> {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) value: V,
+}
+
+/// Which Pods a Service selects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Selector(BTreeMap<String, String>);
+
+impl Selector {
+    /// Whether a Pod with these labels is selected.
+    pub(super) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// A Namespace with its labels and annotations.
+pub(super) fn namespace(namespace: &Namespace) -> Option<Row<Arc<Namespace>>> {
+    let name = namespace.metadata.name.clone()?;
+    let mut kept = Namespace::default();
+    kept.metadata.name = Some(name.clone());
+    kept.metadata.labels = namespace.metadata.labels.clone();
+    kept.metadata.annotations = namespace.metadata.annotations.clone();
+    Some(Row { namespace: String::new(), name, value: Arc::new(kept) })
+}
+
+/// A Service that registers the Pods it selects.
+pub(super) fn service(service: &Service) -> Option<Row<Selector>> {
+    let metadata = &service.metadata;
+    let label = metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_IGNORE));
+    if label.and_then(|text| boolean::parse(text)) == Some(true) {
+        return None;
+    }
+    let selector = service.spec.as_ref()?.selector.clone().filter(|selector| !selector.is_empty())?;
+    let (namespace, name) = (metadata.namespace.clone()?, metadata.name.clone()?);
+    Some(Row { namespace, name, value: Selector(selector) })
+}
+
+/// The mesh has one, `global`, whatever namespace its object is in.
+pub(super) fn proxy_defaults(object: &DynamicObject) -> Option<Row<Arc<ProxyDefaults>>> {
+    let Row { namespace, name, value } = spec::<ProxyDefaults>(object)?;
+    Some(Row { namespace, name, value: Arc::new(value) })
+}
+
+/// One for each Consul service, whatever namespace its object is in.
+pub(super) fn service_defaults(object: &DynamicObject) -> Option<Row<ServiceDefaults>> {
+    spec(object)
+}
+
+fn spec<V: DeserializeOwned + Default>(object: &DynamicObject) -> Option<Row<V>> {
+    let name = object.metadata.name.clone()?;
+    // by reference: the object may be large, and most of it is not read
+    let value = object.data.get("spec").map(V::deserialize).and_then(Result::ok).unwrap_or_default();
+    Some(Row { namespace: String::new(), name, value })
+}
+
+/// The Secret with the token of a service account, where it names one.
+pub(super) fn token_secret(account: &ServiceAccount) -> Option<Row<String>> {
+    let secret = account.secrets.as_ref()?.first()?.name.clone()?;
+    Some(Row { namespace: account.metadata.namespace.clone()?, name: account.metadata.name.clone()?, value: secret })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    #[rstest]
+    #[case::selected(json!({}), json!({"selector": {"app": "web"}}), Some(true))]
+    #[case::another(json!({}), json!({"selector": {"app": "web", "tier": "back"}}), Some(false))]
+    #[case::no_selector(json!({}), json!({}), None)]
+    #[case::empty_selector(json!({}), json!({"selector": {}}), None)]
+    #[case::ignored(json!({SERVICE_IGNORE: "true"}), json!({"selector": {"app": "web"}}), None)]
+    #[case::unreadable_label(json!({SERVICE_IGNORE: "yes"}), json!({"selector": {"app": "web"}}), Some(true))]
+    fn services(
+        #[case] labels: Value,
+        #[case] spec: Value,
+        #[case] selects: Option<bool>,
+    ) -> Result<(), serde_json::Error> {
+        let metadata = json!({"name": "web", "namespace": "default", "labels": labels});
+        let row = service(&serde_json::from_value(json!({"metadata": metadata, "spec": spec}))?);
+        let pod = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        assert_eq!(row.map(|row| row.value.selects(&pod)), selects);
+        Ok(())
+    }
+}
