@@ -93,3 +93,19 @@ Feature: Wrong settings are named and never half applied
       | dns config                 | 8.8.8.8   | annotation consul-dns        | true    | DNSConfig        |
       | host network               | true      | annotation connect-inject    | true    | host network     |
       | uid                        | 5995      | annotation transparent-proxy | true    | 5995             |
+
+  @BI-07 @beyond @sim @kind
+  Scenario Outline: Upstream annotations that cannot be read
+    When the workload "caller" is submitted with:
+      | annotation connect-service-upstreams | <value> |
+    Then "caller" stays unready
+    And the error names "upstream"
+
+    Examples:
+      | value                            |
+      | my-service                       |
+      | my-service:0                     |
+      | my-service:abc                   |
+      | my-service:-1                    |
+      | prepared_query:geo               |
+      | my-service.svc.dc2.wrong:1234    |

@@ -146,3 +146,15 @@ Feature: Transparent proxy is on exactly where it was asked for
     Then "static-client" stays unready
     And the error names "ip_tables"
     And nothing left "static-client" for "external(web)"
+
+  @EN-10 @peer @sim @kind
+  Scenario: Without transparent proxy an explicit upstream still works
+    Given a mesh
+    And the workload "static-server"
+    And the workload "static-client" with:
+      | annotation transparent-proxy         | false              |
+      | annotation connect-service-upstreams | static-server:1234 |
+    When "static-client" requests "http://localhost:1234"
+    Then it is answered
+    And it is mutual TLS for "static-server" from "static-client" to "static-server"
+    And the redirect rules of "static-client" are absent
