@@ -53,3 +53,26 @@ Feature: The init container sets redirection up before the application runs
     When the init container of "static-client" is restarted
     Then the redirect rules of "static-client" are free of duplicates
     And the redirect rules of "static-client" are in place
+
+  @IC-20 @beyond @sim @kind
+  Scenario Outline: Init containers of the application have a network
+    Given the workload "migrator" with:
+      | annotation <annotation> | <value>                                        |
+      | init container          | as user 1000 requests http://external(web):80 |
+    Then "migrator" becomes ready
+    And the capture of "migrator" shows:
+      | interface | direction | to               | content   | count       |
+      | eth0      | out       | external(web):80 | unproxied | <unproxied> |
+
+    Examples: a native sidecar is there before them; without one they are let past the proxy
+      | annotation                         | value   | unproxied |
+      | enable-consul-dataplane-as-sidecar | true    | 0         |
+      | transparent-proxy-init-containers  | allowed | >0        |
+
+  @IC-21 @beyond @sim @kind
+  Scenario: Init containers of the application are blocked until there is a proxy
+    When the workload "migrator" is submitted with:
+      | annotation transparent-proxy-init-containers | blocked                                        |
+      | init container                               | as user 1000 requests http://external(web):80 |
+    Then "migrator" stays unready
+    And nothing left "migrator" for "external(web)"
