@@ -104,6 +104,9 @@ fn named<T>(
 where
     T: Serialize + PartialEq,
 {
+    // a list of required elements that was null reads like an empty one, and nothing can be put into it
+    let before = before.filter(|before| !before.is_empty());
+    let after = after.filter(|after| before.is_some() || !after.is_empty());
     let (Some(before), Some(after)) = (before, after) else { return member(path, before, after, out) };
     let same = |old: &&T, new: &T| name(old) == name(new);
     let mut old = before.iter().peekable();

@@ -1,0 +1,121 @@
+//! Properties of injection that hold for any Pod, however wild.
+
+mod pods;
+
+use pods::{pod, settings};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use webhook::review::{Outcome, Review};
+use webhook::{Settings, Surroundings, admit};
+
+/// A review of this object, read.
+fn review(object: &Value) -> Review {
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "1", "namespace": "web", "object": object,
+    }});
+    Review::parse(review.to_string().as_bytes()).expect("a review")
+}
+
+fn surroundings() -> Surroundings {
+    let mut namespace = k8s_openapi::api::core::v1::Namespace::default();
+    namespace.metadata.name = Some("web".to_owned());
+    namespace.metadata.annotations =
+        Some([("openshift.io/sa.scc.uid-range".to_owned(), "1000700000/10000".to_owned())].into());
+    Surroundings::of(namespace)
+}
+
+/// The answer's JSON, and the object after its patch.
+fn answered(object: &Value, settings: &Settings) -> (Outcome, Value, Value) {
+    let review = review(object);
+    let answer = match review.pod() {
+        Ok(pod) => review.decide(pod, settings).unwrap_or_else(|| review.inject(pod, &surroundings(), settings)),
+        Err(error) => review.failed(400, error.to_string()),
+    };
+    let outcome = answer.outcome();
+    let answer = serde_json::to_value(answer).expect("JSON");
+    let mut after = object.clone();
+    if let Some(patch) = answer["response"]["patch"].as_str() {
+        use base64::Engine;
+        let patch = base64::engine::general_purpose::STANDARD.decode(patch).expect("base64");
+        let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("a patch");
+        json_patch::patch(&mut after, &patch).expect("the patch applies");
+    }
+    (outcome, answer, after)
+}
+
+fn named(pod: &Value, list: &str, name: &str) -> usize {
+    pod["spec"][list].as_array().into_iter().flatten().filter(|container| container["name"] == name).count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
+
+    /// The patch, applied to what was received, gives the Pod that injection makes; what this program does not know stays.
+    #[test]
+    fn the_patch_gives_the_injected_pod(object in pod(), settings in settings()) {
+        let (outcome, answer, after) = answered(&object, &settings);
+        let review = review(&object);
+        let Ok(received) = review.pod() else {
+            prop_assert_eq!(outcome, Outcome::Failed);
+            return Ok(());
+        };
+        match admit(received, &surroundings(), &settings) {
+            Ok(admitted) => {
+                let read: k8s_openapi::api::core::v1::Pod = serde_json::from_value(after.clone())?;
+                prop_assert_eq!(&read, &admitted.pod);
+                prop_assert_eq!(&after["spec"]["fieldOfTheFuture"], &object["spec"]["fieldOfTheFuture"]);
+            }
+            Err(refusal) => {
+                prop_assert_eq!(outcome, Outcome::Refused);
+                prop_assert!(!refusal.mistakes().is_empty());
+                let message = answer["response"]["status"]["message"].as_str().unwrap_or_default();
+                prop_assert!(message.contains(&refusal.to_string()), "{}", message);
+                prop_assert_eq!(&after, &object);
+            }
+        }
+    }
+
+    /// Injecting twice is injecting once, even when somebody takes the marks off in between.
+    #[test]
+    fn injecting_twice_is_injecting_once(object in pod(), settings in settings(), stripped in any::<bool>()) {
+        let (outcome, _, once) = answered(&object, &settings);
+        if outcome != Outcome::Injected {
+            return Ok(());
+        }
+        let mut received = once.clone();
+        if stripped {
+            let marks = received["metadata"]["annotations"].as_object_mut().expect("annotations");
+            marks.remove("consul.hashicorp.com/connect-inject-status");
+            marks.insert("consul.hashicorp.com/connect-inject".to_owned(), json!("true"));
+        }
+        let (outcome, answer, twice) = answered(&received, &settings);
+        prop_assert_ne!(outcome, Outcome::Refused, "{}", answer);
+        for list in ["containers", "initContainers"] {
+            for name in ["consul-dataplane", "consul-connect-inject-init"] {
+                prop_assert_eq!(named(&twice, list, name), named(&once, list, name));
+            }
+        }
+        if !stripped {
+            prop_assert_eq!(twice, once);
+        }
+    }
+
+    /// Whatever the bytes, there is an answer or an error.
+    #[test]
+    fn any_bytes_are_answered(object in pod(), cut in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), byte: u8) {
+        let review = json!({"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "request": {
+            "uid": "1", "namespace": "web", "object": object,
+        }});
+        let mut bytes = review.to_string().into_bytes();
+        let place = at.index(bytes.len());
+        bytes[place] = byte;
+        bytes.truncate(cut.index(bytes.len() * 2));
+        if let Ok(review) = Review::parse(&bytes)
+            && let Ok(pod) = review.pod()
+        {
+            let settings = Settings { default_inject: true, ..Settings::default() };
+            let answer = review.decide(pod, &settings);
+            answer.unwrap_or_else(|| review.inject(pod, &surroundings(), &settings));
+        }
+    }
+}
