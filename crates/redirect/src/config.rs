@@ -40,6 +40,13 @@ pub struct Config {
     pub exclude_gids: Vec<String>,
     /// Names of [`Safeguard`](crate::Safeguard)s. Not in Consul's JSON either; written only when there are any.
     pub safeguards: Vec<String>,
+    /// Inbound TCP ports that are not redirected for what comes from [`Self::probe_sources`]. Not in Consul's JSON either;
+    /// written only when there are any.
+    pub probe_ports: Vec<String>,
+    /// Addresses and blocks that probes come from: the node's. Who applies the rules knows them better than who writes the
+    /// configuration, so that it is usually empty in JSON; without any, no port is exempt. Not in Consul's JSON either; written
+    /// only when there are any.
+    pub probe_sources: Vec<String>,
     /// Path of the network namespace the rules go into; empty means the current one. Filled in by a CNI plugin.
     pub net_ns: String,
 }
@@ -86,6 +93,10 @@ struct Wire<'a> {
     exclude_gids: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     safeguards: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    probe_ports: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    probe_sources: &'a [String],
 }
 
 impl Serialize for Config {
@@ -106,6 +117,8 @@ impl Serialize for Config {
             exclude_uids,
             exclude_gids,
             safeguards,
+            probe_ports,
+            probe_sources,
             net_ns,
         } = self;
         Wire {
@@ -122,6 +135,8 @@ impl Serialize for Config {
             iptables_provider: None,
             exclude_gids,
             safeguards,
+            probe_ports,
+            probe_sources,
         }
         .serialize(serializer)
     }
@@ -161,7 +176,7 @@ impl<'de> Visitor<'de> for GoDecoder {
 }
 
 /// The keys, folded as Go compares them.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "consuldnsip",
     "consuldnsport",
     "proxyuserid",
@@ -175,6 +190,8 @@ const KEYS: [&str; 13] = [
     "iptablesprovider",
     "excludegids",
     "safeguards",
+    "probeports",
+    "probesources",
 ];
 
 fn set(config: &mut Config, folded: &str, value: &Value) -> Result<(), &'static str> {
@@ -205,6 +222,8 @@ fn set(config: &mut Config, folded: &str, value: &Value) -> Result<(), &'static 
         "excludeuids" => put_list(&mut config.exclude_uids, value),
         "excludegids" => put_list(&mut config.exclude_gids, value),
         "safeguards" => put_list(&mut config.safeguards, value),
+        "probeports" => put_list(&mut config.probe_ports, value),
+        "probesources" => put_list(&mut config.probe_sources, value),
         "netns" => put(&mut config.net_ns, value, STRING),
         "iptablesprovider" if !value.is_null() => Err("must be null"),
         _ => Ok(()),
@@ -241,8 +260,16 @@ mod tests {
 
     #[test]
     fn what_consul_does_not_know_comes_last_and_only_when_set() {
-        let config = Config { exclude_gids: vec!["7".into()], safeguards: vec!["refuse-udp".into()], ..golden() };
-        let expected = GOLDEN.replace('}', r#","ExcludeGIDs":["7"],"Safeguards":["refuse-udp"]}"#);
+        let config = Config {
+            exclude_gids: vec!["7".into()],
+            safeguards: vec!["refuse-udp".into()],
+            probe_ports: vec!["9000".into()],
+            probe_sources: vec!["10.0.0.1".into()],
+            ..golden()
+        };
+        let ours =
+            r#","ExcludeGIDs":["7"],"Safeguards":["refuse-udp"],"ProbePorts":["9000"],"ProbeSources":["10.0.0.1"]}"#;
+        let expected = GOLDEN.replace('}', ours);
         assert_eq!(config.to_json(), expected);
         assert_eq!(Config::from_json(&expected).expect("ours"), config);
     }

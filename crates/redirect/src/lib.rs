@@ -42,6 +42,17 @@
 //! | UDP, QUIC with it | goes around the mesh | `refuse-udp`: refused, but for DNS and answers |
 //! | what connection tracking takes for invalid | reaches whatever socket has the port | `drop-invalid`: dropped |
 //!
+//! # Probes
+//!
+//! What the kubelet sends to a Pod is captured like everything else, and the proxy answers it in place of the application. A
+//! policy may exempt it: a TCP connection from one of [`Config::probe_sources`] to one of [`Config::probe_ports`] goes where it was
+//! sent. Both must be right; where either list is empty nothing is exempt, and the rules are the same as without the other.
+//!
+//! | from | to a probe port | to another port |
+//! |---|---|---|
+//! | a probe source | the application | to the proxy |
+//! | anywhere else | to the proxy | to the proxy |
+//!
 //! What is absent: UDP other than DNS is never *redirected*, as no listener of Consul's proxy takes it.
 
 pub mod config;

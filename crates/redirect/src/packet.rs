@@ -131,7 +131,7 @@ impl Policy {
 
     fn inbound_verdict(&self, packet: &Packet) -> Verdict {
         let excluded = packet.has_ports() && any(self.exclude_inbound_ports(), packet.destination_port);
-        if excluded {
+        if excluded || self.is_probe(packet) {
             Verdict::Accept
         } else if self.redirects(packet) {
             Verdict::RedirectTo(self.inbound_port())
@@ -140,6 +140,13 @@ impl Policy {
         } else {
             Verdict::Accept
         }
+    }
+
+    /// Both must be right: a port that is probed is open to nobody but the node, and no other port is open to the node.
+    fn is_probe(&self, packet: &Packet) -> bool {
+        packet.protocol == Protocol::Tcp
+            && any(self.probe_ports(), packet.destination_port)
+            && self.probe_sources().iter().any(|block| block.contains(&packet.source))
     }
 
     fn refuses_ipv6(&self, packet: &Packet) -> bool {
@@ -260,6 +267,28 @@ mod tests {
         let address = |text: &str| text.parse().expect("a literal");
         let packet = Packet { protocol, ..Packet::tcp_in(address("10.0.0.2"), address("10.0.0.1"), port) };
         assert_eq!(policy(false, ("127.0.0.1", 8600)).verdict(&packet), verdict);
+    }
+
+    #[rstest]
+    #[case::both("10.0.0.1", 9000, Verdict::Accept)]
+    #[case::both_over_ipv6("fd00::1", 9000, Verdict::Accept)]
+    #[case::another_source("10.0.0.2", 9000, Verdict::RedirectTo(20000))]
+    #[case::another_source_over_ipv6("fd00::2", 9000, Verdict::RedirectTo(20000))]
+    #[case::another_port("10.0.0.1", 9001, Verdict::RedirectTo(20000))]
+    fn a_probe_has_both_the_port_and_the_source(#[case] from: &str, #[case] port: u16, #[case] verdict: Verdict) {
+        let config = Config {
+            proxy_user_id: PROXY.to_string(),
+            proxy_inbound_port: 20000,
+            probe_ports: vec!["9000".into()],
+            probe_sources: vec!["10.0.0.1".into(), "fd00::1".into()],
+            ..Config::default()
+        };
+        let from: IpAddr = from.parse().expect("a literal");
+        let packet = Packet::tcp_in(from, from, port);
+        assert_eq!(Policy::from_config(&config, true).expect("valid").verdict(&packet), verdict);
+        let no_sources = Config { probe_sources: Vec::new(), ..config };
+        let policy = Policy::from_config(&no_sources, true).expect("valid");
+        assert_eq!(policy.verdict(&packet), Verdict::RedirectTo(20000), "without sources nothing is exempt");
     }
 
     #[rstest]

@@ -26,6 +26,8 @@ pub struct Policy {
     exclude_uids: Vec<IdRange>,
     exclude_gids: Vec<IdRange>,
     safeguards: Vec<Safeguard>,
+    probe_ports: Vec<PortRange>,
+    probe_sources: Vec<IpNet>,
     dual_stack: bool,
 }
 
@@ -104,6 +106,8 @@ impl Policy {
             list(&mut mistakes, "ExcludeUIDs", &config.exclude_uids, ids),
             list(&mut mistakes, "ExcludeGIDs", &config.exclude_gids, ids),
             list(&mut mistakes, "Safeguards", &config.safeguards, Safeguard::named),
+            list(&mut mistakes, "ProbePorts", &config.probe_ports, ports),
+            list(&mut mistakes, "ProbeSources", &config.probe_sources, parse::cidr),
         );
         match (proxy_uid, inbound_port, outbound_port) {
             (Some(proxy_uid), Some(inbound_port), Some(outbound_port)) if mistakes.is_empty() => Ok(Self {
@@ -117,6 +121,8 @@ impl Policy {
                 exclude_uids: lists.3,
                 exclude_gids: lists.4,
                 safeguards: lists.5,
+                probe_ports: lists.6,
+                probe_sources: lists.7,
                 dual_stack,
             }),
             _ => Err(PolicyErrors(mistakes)),
@@ -175,6 +181,18 @@ impl Policy {
     #[must_use]
     pub fn exclude_gids(&self) -> &[IdRange] {
         &self.exclude_gids
+    }
+
+    /// Destination ports of TCP connections from outside that are left alone when they come from [`Self::probe_sources`].
+    #[must_use]
+    pub fn probe_ports(&self) -> &[PortRange] {
+        &self.probe_ports
+    }
+
+    /// Blocks that probes come from, host bits cleared.
+    #[must_use]
+    pub fn probe_sources(&self) -> &[IpNet] {
+        &self.probe_sources
     }
 
     /// Whether something that Consul leaves open is closed.
@@ -304,6 +322,8 @@ mod tests {
             exclude_uids: strings(&["1", "2", "-1"]),
             exclude_gids: strings(&["wheel"]),
             safeguards: strings(&["refuse-everything"]),
+            probe_ports: strings(&["9000", "grpc"]),
+            probe_sources: strings(&["node-1", "10.0.0.1"]),
             net_ns: String::new(),
             consul_dns_port: 0,
         };
@@ -323,6 +343,8 @@ mod tests {
                 ("ExcludeUIDs", Some(3)),
                 ("ExcludeGIDs", Some(1)),
                 ("Safeguards", Some(1)),
+                ("ProbePorts", Some(2)),
+                ("ProbeSources", Some(1)),
             ]
         );
         let text = errors.to_string();

@@ -34,7 +34,7 @@ fn seeds_hold() {
     seeds("lists", invariants::lists::hold);
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "ConsulDNSIP",
     "ConsulDNSPort",
     "ProxyUserID",
@@ -46,6 +46,8 @@ const KEYS: [&str; 15] = [
     "ExcludeUIDs",
     "ExcludeGIDs",
     "Safeguards",
+    "ProbePorts",
+    "ProbeSources",
     "NetNS",
     "IptablesProvider",
     "excludeuids",

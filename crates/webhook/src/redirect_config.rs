@@ -62,6 +62,8 @@ pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Setting
         exclude_uids: unique(uids),
         exclude_gids: gids,
         safeguards,
+        probe_ports: Vec::new(),
+        probe_sources: Vec::new(),
         net_ns: String::new(),
     }
 }

@@ -168,6 +168,8 @@ pub(crate) fn demand(workload: &Workload, settings: &Settings) -> Result<Policy>
         exclude_uids: uids,
         exclude_gids: list(workload, contract::EXCLUDE_GIDS, parse::ids),
         safeguards: list(workload, contract::SAFEGUARDS, Safeguard::list),
+        probe_ports: Vec::new(),
+        probe_sources: Vec::new(),
         net_ns: String::new(),
     };
     Policy::from_config(&config, dual).with_context(|| format!("say what the rules of {workload} must be"))

@@ -22,6 +22,8 @@ pub(crate) fn commands(config: &Config) -> Vec<String> {
         exclude_uids,
         exclude_gids: _,
         safeguards: _,
+        probe_ports: _,
+        probe_sources: _,
         net_ns: _,
     } = config;
     let chains = ["CONSUL_PROXY_INBOUND", "CONSUL_PROXY_IN_REDIRECT", "CONSUL_PROXY_OUTPUT", "CONSUL_PROXY_REDIRECT"];

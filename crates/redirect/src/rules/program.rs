@@ -160,11 +160,21 @@ fn inbound_ports(policy: &Policy) -> List<PortRange> {
     List { name: "exclude_inbound_ports", values: policy.exclude_inbound_ports().to_vec() }
 }
 
+fn of_family(name: &'static str, blocks: &[IpNet], family: Family) -> List<IpNet> {
+    List { name, values: blocks.iter().copied().filter(|block| Family::of(block.addr()) == family).collect() }
+}
+
 /// Blocks of one family.
 fn blocks(policy: &Policy, family: Family) -> List<IpNet> {
     let name = if family == Family::V4 { "exclude_outbound_v4" } else { "exclude_outbound_v6" };
-    let blocks = policy.exclude_outbound_cidrs().iter().copied();
-    List { name, values: blocks.filter(|block| Family::of(block.addr()) == family).collect() }
+    of_family(name, policy.exclude_outbound_cidrs(), family)
+}
+
+/// What a probe of one family is known by.
+fn probe(policy: &Policy, family: Family) -> Vec<Match> {
+    let name = if family == Family::V4 { "probe_sources_v4" } else { "probe_sources_v6" };
+    let ports = List { name: "probe_ports", values: policy.probe_ports().to_vec() };
+    vec![Match::From(of_family(name, policy.probe_sources(), family)), TCP, Match::Ports(ports)]
 }
 
 const BY_USER: &str = "its user is excluded (ExcludeUIDs)";
@@ -172,6 +182,7 @@ const BY_GROUP: &str = "its group is excluded (ExcludeGIDs)";
 const BY_BLOCK: &str = "its destination is in an excluded block (ExcludeOutboundCIDRs)";
 const BY_OUTBOUND_PORT: &str = "its destination port is excluded (ExcludeOutboundPorts)";
 const BY_INBOUND_PORT: &str = "its destination port is excluded (ExcludeInboundPorts)";
+const BY_PROBE: &str = "it is a probe by its source and its port (ProbeSources, ProbePorts)";
 const BY_PROXY: &str = "it is the proxy's own (ProxyUserID)";
 
 fn nat(policy: &Policy) -> Vec<Chain> {
@@ -215,6 +226,9 @@ fn nat(policy: &Policy) -> Vec<Chain> {
     }
     let mut inbound = Chain::new(chain::INBOUND, None);
     inbound.rule(vec![TCP, Match::Ports(inbound_ports(policy))], Action::Return, BY_INBOUND_PORT);
+    for family in families {
+        inbound.rule(probe(policy, *family), Action::Return, BY_PROBE);
+    }
     inbound.rule(vec![TCP], Action::Jump(chain::IN_REDIRECT), "nothing excludes it");
     let mut inwards = Chain::new(chain::IN_REDIRECT, None);
     inwards.rule(vec![TCP], Action::Redirect(policy.inbound_port()), "it is for the inbound listener");
@@ -284,6 +298,9 @@ fn guard(policy: &Policy) -> Vec<Chain> {
         input.rule(vec![Match::InLoopback], Action::Return, "it comes from the namespace itself");
         for protocol in [TCP, UDP] {
             input.rule(vec![protocol, Match::Ports(inbound_ports(policy))], Action::Return, BY_INBOUND_PORT);
+        }
+        if ipv6 {
+            input.rule(probe(policy, Family::V6), Action::Return, BY_PROBE);
         }
         input.rule(vec![Match::From(one(LINK_LOCAL))], Action::Return, "IPv6 does not work without it");
     }

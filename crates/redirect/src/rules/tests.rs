@@ -86,6 +86,36 @@ fn dual_stack_keeps_families_apart(
 }
 
 #[test]
+fn a_probe_is_exempt_by_source_and_port_behind_the_exclusions() {
+    let list = |entries: &[&str]| entries.iter().map(ToString::to_string).collect();
+    let config = Config {
+        exclude_inbound_ports: list(&["20200"]),
+        probe_ports: list(&["9000", "8443:8444"]),
+        probe_sources: list(&["172.18.0.2", "fd00::1"]),
+        ..measured()
+    };
+    let inbound = |family, dual_stack| -> Vec<String> {
+        let rules = ruleset(&config, dual_stack).expected(family);
+        rules.into_iter().filter_map(|rule| Some(rule.strip_prefix("-A CONSUL_PROXY_INBOUND ")?.to_owned())).collect()
+    };
+    let around = |source: &str| {
+        [
+            "-p tcp -m tcp --dport 20200 -j RETURN".to_owned(),
+            format!("-s {source} -p tcp -m tcp --dport 8443:8444 -j RETURN"),
+            format!("-s {source} -p tcp -m tcp --dport 9000 -j RETURN"),
+            "-p tcp -j CONSUL_PROXY_IN_REDIRECT".to_owned(),
+        ]
+    };
+    assert_eq!(inbound(Family::V4, false), around("172.18.0.2/32"));
+    assert_eq!(inbound(Family::V6, true), around("fd00::1/128"));
+    assert_eq!(inbound(Family::V6, false), [""; 0]);
+    for (ports, sources) in [(&["9000"][..], &[][..]), (&[], &["172.18.0.2"])] {
+        let half = Config { probe_ports: list(ports), probe_sources: list(sources), ..measured() };
+        assert_eq!(ruleset(&half, false), ruleset(&measured(), false), "half an exemption is none");
+    }
+}
+
+#[test]
 fn all_dns_goes_to_one_server_when_no_port_is_set() {
     let config = Config { consul_dns_ip: "10.0.0.53".into(), ..measured() };
     let rules = ruleset(&config, false).expected(Family::V4);

@@ -37,6 +37,20 @@ pub(crate) const REMOTE: [&str; 18] = [
 /// Addresses of the Pod itself.
 pub(crate) const LOCAL: [&str; 6] = ["127.0.0.1", "127.0.0.2", "127.255.255.254", "10.9.0.1", "::1", "fd00:9::1"];
 
+/// Addresses that connections come from: the neighbour's own, and others that it can take.
+const SOURCES: [&str; 7] = ["10.9.0.2", "192.0.2.0", "192.0.2.1", "192.0.2.2", "fd00:9::2", "fd00:8::1", "fd00:8:1::1"];
+const PROBE_SOURCES: [&str; 9] = [
+    "192.0.2.1",
+    "192.0.2.0/31",
+    "192.0.2.2/32",
+    "10.9.0.2",
+    "0.0.0.0/0",
+    "fd00:8::1",
+    "fd00:8::/48",
+    "fd00:9::/64",
+    "::/0",
+];
+
 const EXCLUDED_PORTS: [&str; 10] =
     ["80", "443", "8200", "8201", "9090", "8199:8201", "79-81", "1:65535", "20200", "53"];
 const BLOCKS: [&str; 12] = [
@@ -63,8 +77,9 @@ fn strings(values: &'static [&'static str], most: usize) -> impl Strategy<Value 
 fn config() -> impl Strategy<Value = (Config, bool)> {
     let lists = (strings(&EXCLUDED_PORTS, 3), strings(&EXCLUDED_PORTS, 3), strings(&BLOCKS, 4), strings(&IDS, 3));
     let dns = select(&[("", 0), ("address", 8600), ("", 8600), ("address", 0)][..]);
+    let probes = (strings(&EXCLUDED_PORTS, 2), strings(&PROBE_SOURCES, 3));
     let more = (prop_oneof![3 => Just(Vec::new()), 1 => strings(&IDS, 2)], safeguards(), any::<bool>(), dns);
-    (lists, more).prop_map(|((inbound, outbound, blocks, uids), (gids, safeguards, dual, dns))| {
+    (lists, probes, more).prop_map(|((inbound, outbound, blocks, uids), probes, (gids, safeguards, dual, dns))| {
         let server = if dual { "fd00:9::2" } else { "10.9.0.2" };
         let loopback = if dual { "::1" } else { "127.0.0.1" };
         let consul_dns_ip = match dns {
@@ -84,6 +99,8 @@ fn config() -> impl Strategy<Value = (Config, bool)> {
             exclude_uids: uids,
             exclude_gids: gids,
             safeguards: safeguards.into_iter().map(|safeguard: Safeguard| safeguard.name().to_owned()).collect(),
+            probe_ports: probes.0,
+            probe_sources: probes.1,
             net_ns: String::new(),
         };
         (config, dual)
@@ -105,16 +122,16 @@ pub(crate) fn packet() -> impl Strategy<Value = Packet> {
     let place = prop_oneof![
         3 => select(&REMOTE[..]).prop_map(|to| (Hook::Output, to, false)),
         1 => select(&LOCAL[..]).prop_map(|to| (Hook::Output, to, true)),
-        2 => select(&["10.9.0.1", "fd00:9::1"][..]).prop_map(|to| (Hook::Prerouting, to, false)),
+        2 => select(&SOURCES[..]).prop_map(|from| (Hook::Prerouting, from, false)),
     ];
     (protocol, place, select(&PORTS[..]), select(&UIDS[..]), select(&GIDS[..])).prop_map(
-        |(protocol, (hook, to, local), port, uid, gid)| {
-            let destination: IpAddr = to.parse().expect("a literal address");
+        |(protocol, (hook, other, local), port, uid, gid)| {
+            let other: IpAddr = other.parse().expect("a literal address");
             let packet = match hook {
-                Hook::Output => Packet { gid: Some(gid), ..Packet::tcp_out(destination, port, uid) },
+                Hook::Output => Packet { gid: Some(gid), ..Packet::tcp_out(other, port, uid) },
                 Hook::Prerouting => {
-                    let source = if destination.is_ipv4() { "10.9.0.2" } else { "fd00:9::2" };
-                    Packet::tcp_in(source.parse().expect("a literal address"), destination, port)
+                    let pod = if other.is_ipv4() { "10.9.0.1" } else { "fd00:9::1" };
+                    Packet::tcp_in(other, pod.parse().expect("a literal address"), port)
                 }
             };
             Packet { protocol, local, ..packet }

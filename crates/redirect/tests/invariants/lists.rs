@@ -30,6 +30,9 @@ pub(crate) fn hold(input: &[u8]) {
     configured(text, &entries, ports(text), inbound, |policy| policy.exclude_inbound_ports().to_vec());
     configured(text, &entries, ports(text), outbound, |policy| policy.exclude_outbound_ports().to_vec());
     configured(text, &entries, cidrs(text), blocks, |policy| policy.exclude_outbound_cidrs().to_vec());
+    let (probed, probing) = (set(|config| &mut config.probe_ports), set(|config| &mut config.probe_sources));
+    configured(text, &entries, ports(text), probed, |policy| policy.probe_ports().to_vec());
+    configured(text, &entries, cidrs(text), probing, |policy| policy.probe_sources().to_vec());
     configured(text, &entries, ids(text), users, |policy| policy.exclude_uids().to_vec());
     configured(text, &entries, ids(text), groups, |policy| policy.exclude_gids().to_vec());
 }

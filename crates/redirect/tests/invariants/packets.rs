@@ -20,7 +20,15 @@ pub(super) fn near(policy: &Policy, random: &mut Unstructured<'_>) -> Result<Pac
         },
     };
     let destination = destination(policy, random)?;
+    let is_probe = hook == Hook::Prerouting && random.arbitrary()?;
+    let probed: Vec<IpAddr> = policy
+        .probe_sources()
+        .iter()
+        .flat_map(|block| [block.network(), block.broadcast()])
+        .filter(|source| is_probe && source.is_ipv4() == destination.is_ipv4())
+        .collect();
     let source = match destination {
+        _ if !probed.is_empty() => near_one_of(&probed, random)?,
         IpAddr::V4(_) => Ipv4Addr::from(random.arbitrary::<u32>()?).into(),
         // link-local ones are treated in their own way
         IpAddr::V6(_) if random.arbitrary()? => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, random.arbitrary()?).into(),
@@ -51,15 +59,17 @@ fn destination(policy: &Policy, random: &mut Unstructured<'_>) -> Result<IpAddr>
     match random.int_in_range(0..=3_u8)? {
         0 => Ok(Ipv4Addr::from(random.arbitrary::<u32>()?).into()),
         1 => Ok(Ipv6Addr::from(random.arbitrary::<u128>()?).into()),
-        // exactly one that is named, or its neighbour
-        _ => {
-            let step = random.int_in_range(-1..=1_i8)?;
-            Ok(match *random.choose(&named)? {
-                IpAddr::V4(v4) => Ipv4Addr::from(v4.to_bits().wrapping_add_signed(step.into())).into(),
-                IpAddr::V6(v6) => Ipv6Addr::from(v6.to_bits().wrapping_add_signed(step.into())).into(),
-            })
-        }
+        _ => near_one_of(&named, random),
     }
+}
+
+/// Exactly one that is named, or its neighbour.
+fn near_one_of(named: &[IpAddr], random: &mut Unstructured<'_>) -> Result<IpAddr> {
+    let step = random.int_in_range(-1..=1_i8)?;
+    Ok(match *random.choose(named)? {
+        IpAddr::V4(v4) => Ipv4Addr::from(v4.to_bits().wrapping_add_signed(step.into())).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(v6.to_bits().wrapping_add_signed(step.into())).into(),
+    })
 }
 
 fn port(policy: &Policy, random: &mut Unstructured<'_>) -> Result<u16> {
@@ -68,7 +78,8 @@ fn port(policy: &Policy, random: &mut Unstructured<'_>) -> Result<u16> {
         named.push(port);
     }
     let ends = |range: &PortRange| [range.first(), range.last()];
-    named.extend(policy.exclude_inbound_ports().iter().chain(policy.exclude_outbound_ports()).flat_map(ends));
+    let lists = [policy.exclude_inbound_ports(), policy.exclude_outbound_ports(), policy.probe_ports()];
+    named.extend(lists.into_iter().flatten().flat_map(ends));
     if random.ratio(1, 4)? {
         return random.arbitrary();
     }

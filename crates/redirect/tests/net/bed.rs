@@ -1,7 +1,7 @@
 //! Network namespaces for tests: a "pod", and where packets matter a "neighbour" behind a veth pair.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use redirect::kernel::{Line, apply_with, verify_with};
 use redirect::rules::{Family, normalise};
 use redirect::{Applied, Backend, Config, Policy};
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// The three that do something.
 pub(crate) const BACKENDS: [Backend; 3] = [Backend::Nftables, Backend::IptablesNft, Backend::IptablesLegacy];
@@ -111,6 +112,10 @@ pub(crate) fn drift(namespace: &NetNs, backend: Backend, policy: &Policy) -> Vec
 /// A pod and its neighbour, joined, with addresses of both families and routes to each other.
 pub(crate) fn street() -> (NetNs, NetNs) {
     let (pod, neighbour) = (NetNs::create().expect("pod"), NetNs::create().expect("neighbour"));
+    for namespace in [&pod, &neighbour] {
+        // who sends from an address of another link asks for its neighbour by its link-local one, which would not be ready yet
+        sh(namespace, "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
+    }
     sh(
         &pod,
         &format!(
@@ -148,17 +153,40 @@ pub(crate) fn serve(namespace: &NetNs, port: u16, name: &'static str) {
 /// Connects as a user and group and returns who answered. The owner of a socket is the filesystem user of the thread that made
 /// it.
 pub(crate) fn ask(namespace: &NetNs, peer: SocketAddr, uid: u32, gid: u32) -> String {
+    ask_from(namespace, unspecified_like(peer), peer, uid, gid)
+}
+
+/// [`ask`] from an address of the namespace; the unspecified one leaves the choice to the kernel.
+pub(crate) fn ask_from(namespace: &NetNs, source: IpAddr, peer: SocketAddr, uid: u32, gid: u32) -> String {
     let answer = namespace.run(|| {
         setfsgid(Gid::from_raw(gid));
         setfsuid(Uid::from_raw(uid));
-        dial(peer)
+        dial_from(source, peer)
     });
     answer.expect("enter")
 }
 
 /// Connects from where the thread is and returns who answered, or what became of it.
 pub(crate) fn dial(peer: SocketAddr) -> String {
-    let answer = TcpStream::connect_timeout(&peer, DEADLINE).and_then(|mut stream| {
+    dial_from(unspecified_like(peer), peer)
+}
+
+fn unspecified_like(peer: SocketAddr) -> IpAddr {
+    if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+/// A connection from an address of the thread's namespace.
+pub(crate) fn connected(source: IpAddr, peer: SocketAddr, deadline: Duration) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
+    if !source.is_unspecified() {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    socket.connect_timeout(&peer.into(), deadline)?;
+    Ok(socket.into())
+}
+
+fn dial_from(source: IpAddr, peer: SocketAddr) -> String {
+    let answer = connected(source, peer, DEADLINE).and_then(|mut stream| {
         stream.set_read_timeout(Some(DEADLINE))?;
         let mut name = String::new();
         stream.read_to_string(&mut name).map(|_| name)

@@ -11,5 +11,6 @@ mod dns;
 mod faults;
 mod installed;
 mod model;
+mod probes;
 mod safeguards;
 mod traffic;

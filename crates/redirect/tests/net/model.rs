@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -54,6 +54,7 @@ impl World {
         sh(
             &neighbour,
             "ip route add local 0.0.0.0/0 dev lo table main; ip route add local ::/0 dev lo table main
+             echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind
              echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/street/rp_filter",
         );
         for namespace in [&pod, &neighbour] {
@@ -78,8 +79,8 @@ impl World {
             setfsgid(Gid::from_raw(packet.gid.unwrap_or_default()));
             setfsuid(Uid::from_raw(packet.uid.unwrap_or_default()));
             match packet.protocol {
-                Protocol::Tcp => connect(peer),
-                _ => self.datagram(peer, token),
+                Protocol::Tcp => connect(packet.source, peer),
+                _ => self.datagram(SocketAddr::new(packet.source, token), peer),
             }
         });
         match sent.expect("enter") {
@@ -91,9 +92,8 @@ impl World {
         }
     }
 
-    fn datagram(&self, peer: SocketAddr, token: u16) -> io::Result<String> {
-        let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind(SocketAddr::new(any, token))?;
+    fn datagram(&self, own: SocketAddr, peer: SocketAddr) -> io::Result<String> {
+        let (socket, token) = (UdpSocket::bind(own)?, own.port());
         socket.connect(peer)?;
         socket.set_nonblocking(true)?;
         socket.send(&token.to_be_bytes())?;
@@ -117,8 +117,8 @@ impl World {
     }
 }
 
-fn connect(peer: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&peer, LOST)?;
+fn connect(source: IpAddr, peer: SocketAddr) -> io::Result<String> {
+    let mut stream = connected(source, peer, LOST)?;
     stream.set_read_timeout(Some(LOST))?;
     let mut name = String::new();
     stream.read_to_string(&mut name)?;

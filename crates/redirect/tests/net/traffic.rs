@@ -12,7 +12,7 @@ use crate::bed::*;
 pub(crate) struct Street {
     pub(crate) pod: NetNs,
     pub(crate) neighbour: NetNs,
-    policy: Policy,
+    pub(crate) policy: Policy,
 }
 
 impl Street {
@@ -34,7 +34,7 @@ impl Street {
     }
 
     /// Who answers a TCP connection, and who the policy says should.
-    fn compare(&self, packet: Packet, direct: &str) {
+    pub(crate) fn compare(&self, packet: Packet, direct: &str) {
         let (namespace, uid) = match packet.hook {
             Hook::Output => (&self.pod, packet.uid.expect("a process has a user")),
             Hook::Prerouting => (&self.neighbour, 0),
@@ -46,7 +46,7 @@ impl Street {
             other => panic!("{packet:?} cannot become {other:?} here"),
         };
         let peer = SocketAddr::new(packet.destination, packet.destination_port);
-        assert_eq!(ask(namespace, peer, uid, 0), expected, "{packet:?}\n{:#?}", held(&self.pod));
+        assert_eq!(ask_from(namespace, packet.source, peer, uid, 0), expected, "{packet:?}\n{:#?}", held(&self.pod));
     }
 }
 
