@@ -5,6 +5,9 @@
 //! Settings come from Go-style flags ([`flags`]) and environment variables ([`Settings`]), as consul-k8s has them. What
 //! cannot work (a wrong setting, no iptables, no capability) is found before the wait, not after it.
 //!
+//! Probes that the configuration lets through come from the node, whose addresses are found in the environment and the Pod's
+//! routes: see [`probe_sources`] for what is assumed, and what a wrong assumption leads to.
+//!
 //! What is absent: logging in to ACLs, gateways, and proof of redirection where a CNI plugin redirects. The first two are
 //! refused with a message.
 //!
@@ -22,6 +25,7 @@ pub mod duration;
 pub mod flags;
 mod log;
 pub mod overrides;
+pub mod probe_sources;
 mod proxy_id;
 mod reader;
 pub mod redirect_traffic;
@@ -53,8 +57,10 @@ pub fn main(arguments: Vec<String>, environment: impl Fn(&str) -> Option<String>
 /// # Errors
 /// As [`main`].
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    let mut redirection = settings.redirect.clone();
     let mut exempt = None;
-    if let Some(config) = &settings.redirect {
+    if let Some(config) = &mut redirection {
+        probe_sources::fill(config, &settings.node_addresses);
         let policy = Policy::from_config(config, settings.dual_stack)
             .with_context(|| format!("understand {}", settings::REDIRECT_SOURCE))?;
         // whatever stops the rules from being read would stop them from being written: say so now, not in two minutes
@@ -68,8 +74,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         .with_context(|| format!("wait for the registration of {}", settings.pod))?;
     tracing::info!(proxy = %proxy.id, pod = %settings.pod, "the Pod is registered");
     proxy_id::write(&settings.proxy_id_file, &proxy.id)?;
-    if let Some(config) = &settings.redirect {
-        let config = overrides::apply(config.clone(), &proxy)?;
+    if let Some(config) = redirection {
+        let config = overrides::apply(config, &proxy)?;
         let policy = Policy::from_config(&config, settings.dual_stack)
             .with_context(|| format!("follow the registration of proxy {}", proxy.id))?;
         let Applied { backend, reason, changed } =

@@ -150,6 +150,23 @@ impl<'a> Reader<'a> {
             .ok()
     }
 
+    /// The node's addresses as the kubelet tells them; nothing where the configuration has no use for them, so that a variable
+    /// of somebody else's is no mistake there.
+    pub(crate) fn node_addresses(&mut self, config: &Config) -> Vec<String> {
+        if config.probe_ports.is_empty() || !config.probe_sources.is_empty() {
+            return Vec::new();
+        }
+        let names = [contract::HOST_IPS_ENV, contract::HOST_IP_ENV];
+        let Some((name, list)) = names.into_iter().find_map(|name| Some((name, self.variable(name)?))) else {
+            return Vec::new();
+        };
+        let addresses = redirect::parse::cidrs(&list).unwrap_or_else(|mistakes| {
+            self.mistakes.extend(mistakes.iter().map(|mistake| format!("{name} {mistake}")));
+            Vec::new()
+        });
+        addresses.iter().map(ToString::to_string).collect()
+    }
+
     /// Query parameters that choose datacenter, partition and namespace.
     pub(crate) fn scope(&self) -> Vec<(&'static str, String)> {
         [("ns", "namespace"), ("partition", "partition"), ("dc", "datacenter")]

@@ -28,6 +28,8 @@ pub struct Settings {
     pub proxy_id_file: PathBuf,
     /// What to redirect; `None` where transparent proxy is off or a CNI plugin redirects.
     pub redirect: Option<Config>,
+    /// The node's addresses, where the configuration has probe ports and says not where probes come from.
+    pub node_addresses: Vec<String>,
     /// Redirect IPv6 as well as IPv4.
     pub dual_stack: bool,
     /// How to install the rules.
@@ -102,11 +104,13 @@ impl Reader<'_> {
             node: self.required("consul-node-name", " (environment: CONSUL_NODE_NAME)"),
             service: service.filter(|_| multiport),
         };
+        let redirect = self.redirect_config();
         Settings {
             pod,
             servers: self.servers(),
             proxy_id_file: self.text("proxy-id-file").map_or_else(default_proxy_id_file, PathBuf::from),
-            redirect: self.redirect_config(),
+            node_addresses: redirect.as_ref().map(|config| self.node_addresses(config)).unwrap_or_default(),
+            redirect,
             dual_stack: self.switch("dual-stack"),
             backend: self.backend(),
             log: self.log(),
@@ -215,6 +219,8 @@ mod tests {
     #[case::tls_file(&SCRIPT, &[("CONSUL_USE_TLS", "true"), ("CONSUL_CACERT_FILE", "/nowhere/ca.pem")],
         &["CONSUL_CACERT_FILE = \"/nowhere/ca.pem\"", "No such file"])]
     #[case::login(&SCRIPT, &[("CONSUL_LOGIN_AUTH_METHOD", "k8s")], &["CONSUL_LOGIN_AUTH_METHOD = \"k8s\"", "CONSUL_ACL_TOKEN"])]
+    #[case::node(&SCRIPT, &[("CONSUL_REDIRECT_TRAFFIC_CONFIG", r#"{"ProbePorts":["1"]}"#), ("HOST_IPS", "10.0.0.1,node-1")],
+        &["HOST_IPS entry 2 \"node-1\": host names are not looked up"])]
     #[case::exec(&SCRIPT, &[("CONSUL_ADDRESSES", "exec=discover")], &["exec= is not supported"])]
     #[case::redirect(&SCRIPT, &[("CONSUL_REDIRECT_TRAFFIC_CONFIG", r#"{"ProxyInboundPort":"x"}"#)],
         &["CONSUL_REDIRECT_TRAFFIC_CONFIG", "ProxyInboundPort = \"x\"", "whole number"])]

@@ -95,6 +95,10 @@ pub const MANAGED_BY: &str = "consul-k8s-endpoints-controller";
 pub const REDIRECT_TRAFFIC_CONFIG_ENV: &str = "CONSUL_REDIRECT_TRAFFIC_CONFIG";
 /// Environment variable of the init container that says whether IPv6 is redirected too.
 pub const DUAL_STACK_ENV: &str = "CONSUL_DUAL_STACK";
+/// Environment variable that carries the node's addresses (`status.hostIPs`), separated by commas.
+pub const HOST_IPS_ENV: &str = "HOST_IPS";
+/// Environment variable that carries the node's first address (`status.hostIP`).
+pub const HOST_IP_ENV: &str = "HOST_IP";
 
 /// Environment variable of the injected init container: the servers have ACLs, and this is the auth method.
 pub const LOGIN_AUTH_METHOD_ENV: &str = "CONSUL_LOGIN_AUTH_METHOD";

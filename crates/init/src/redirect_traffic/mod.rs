@@ -16,7 +16,7 @@ use redirect::{Backend, Config, Policy};
 
 use crate::catalog::Catalog;
 use crate::reader::Asked;
-use crate::{log, with_sockets_of};
+use crate::{log, probe_sources, with_sockets_of};
 
 mod http_client;
 mod question;
@@ -97,7 +97,11 @@ fn run(settings: &Settings) -> anyhow::Result<Report> {
 
 /// In the current network namespace.
 fn operate(settings: &Settings) -> anyhow::Result<Report> {
-    let policy = || anyhow::Ok(Policy::from_config(&looked_up(settings)?, settings.dual_stack)?);
+    let policy = || {
+        let mut config = looked_up(settings)?;
+        probe_sources::fill(&mut config, &settings.node_addresses);
+        anyhow::Ok(Policy::from_config(&config, settings.dual_stack)?)
+    };
     Ok(match &settings.operation {
         Operation::Apply if settings.dry_run => Report::Scripts(scripts(settings.backend, &policy()?)),
         Operation::Apply => Report::Applied(apply_with(settings.backend, &policy()?)?),

@@ -61,6 +61,8 @@ pub struct Settings {
     pub source: Source,
     /// What flags and JSON say.
     pub config: Config,
+    /// The node's addresses, where there are probe ports and nothing says where probes come from.
+    pub node_addresses: Vec<String>,
     /// Redirect IPv6 as well as IPv4.
     pub dual_stack: bool,
     /// How to install the rules.
@@ -96,6 +98,8 @@ const FLAGS: &[Flag] = &[
     flag("exclude-uid", "", "User id, or range, that is not redirected. May be repeated."),
     flag("exclude-gid", "", "Group id, or range, that is not redirected. May be repeated."),
     flag("safeguard", "", "local-direct, refuse-ipv6, refuse-udp, refuse-metadata or drop-invalid. May be repeated."),
+    flag("probe-port", "", "Inbound port, or range, that probes reach unredirected. May be repeated."),
+    flag("probe-source", "", "Address or block that probes come from (the node's, as far as known). May be repeated."),
     flag(
         "redirect-traffic-config",
         contract::REDIRECT_TRAFFIC_CONFIG_ENV,
@@ -173,6 +177,7 @@ impl Reader<'_> {
         Settings {
             operation,
             source,
+            node_addresses: self.node_addresses(&config),
             config,
             dual_stack: self.switch("dual-stack"),
             backend: self.backend(),
@@ -222,6 +227,8 @@ impl Reader<'_> {
             ("exclude-uid", &mut config.exclude_uids),
             ("exclude-gid", &mut config.exclude_gids),
             ("safeguard", &mut config.safeguards),
+            ("probe-port", &mut config.probe_ports),
+            ("probe-source", &mut config.probe_sources),
         ];
         for (name, list) in lists {
             list.extend(self.list(name));
@@ -323,10 +330,29 @@ mod tests {
     fn flags_are_added_to_the_json() {
         let json = r#"{"ProxyUserID":"5995","ProxyInboundPort":20000,"ExcludeUIDs":["5996"],"NetNS":"/run/netns/pod"}"#;
         let environment = [("CONSUL_REDIRECT_TRAFFIC_CONFIG", json), ("CONSUL_DUAL_STACK", "true")];
-        let settings = read(&["verify", "-exclude-uid=7", "-proxy-inbound-port=21000"], &environment).expect("valid");
+        let flags =
+            ["verify", "-exclude-uid=7", "-proxy-inbound-port=21000", "-probe-port=9000", "-probe-source=10.0.0.1"];
+        let settings = read(&flags, &environment).expect("valid");
         assert_eq!(settings.config.exclude_uids, ["5996", "7"]);
+        let Config { probe_ports, probe_sources, .. } = &settings.config;
+        assert_eq!((probe_ports.join(","), probe_sources.join(",")), ("9000".to_owned(), "10.0.0.1".to_owned()));
         assert_eq!((settings.config.proxy_inbound_port, settings.dual_stack), (21000, true));
         assert_eq!((settings.operation, settings.netns), (Operation::Verify, Some(PathBuf::from("/run/netns/pod"))));
+    }
+
+    #[rstest]
+    #[case::all(&[], &[("HOST_IPS", "10.0.0.1,fd00::1"), ("HOST_IP", "10.0.0.1")], &["10.0.0.1/32", "fd00::1/128"])]
+    #[case::first(&[], &[("HOST_IP", "10.0.0.1")], &["10.0.0.1/32"])]
+    #[case::named_already(&["-probe-source=10.0.0.9"], &[("HOST_IP", "of somebody else's")], &[])]
+    fn the_node_is_known_by_the_environment(
+        #[case] more: &[&str],
+        #[case] environment: &[(&str, &str)],
+        #[case] expected: &[&str],
+    ) {
+        let arguments = [&["-proxy-uid=1", "-proxy-inbound-port=2", "-probe-port=9000"], more].concat();
+        assert_eq!(read(&arguments, environment).expect("valid").node_addresses, expected);
+        let unprobed = read(&arguments[..2], &[("HOST_IP", "of somebody else's")]).expect("nobody asks");
+        assert_eq!(unprobed.node_addresses, [""; 0]);
     }
 
     #[test]

@@ -6,4 +6,5 @@ mod connect_init;
 mod fake;
 mod killed;
 mod pod;
+mod probes;
 mod redirect_traffic;

@@ -42,6 +42,22 @@ impl Pod {
         Self { namespace, volume: tempfile::tempdir().expect("a volume") }
     }
 
+    /// Default routes of both families, as a node's end of a veth pair is one.
+    pub(crate) fn route_by(&self, gateways: &[&str]) {
+        let ip = |words: &[&str]| {
+            let done = self.namespace.run(|| Command::new("ip").args(words).status());
+            assert!(done.expect("enter").expect("start ip").success(), "{words:?}");
+        };
+        ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"]);
+        for words in [&["link", "set", "eth0", "up"][..], &["link", "set", "eth1", "up"]] {
+            ip(words);
+        }
+        for gateway in gateways {
+            let family = if gateway.contains(':') { "-6" } else { "-4" };
+            ip(&[family, "route", "append", "default", "via", gateway, "dev", "eth0", "onlink"]);
+        }
+    }
+
     pub(crate) fn with_consul() -> (Self, Consul) {
         let pod = Self::new();
         let listener = pod.namespace.tcp_listen(format!("{SERVERS}:8500").parse().expect("literal")).expect("listen");
@@ -55,6 +71,24 @@ impl Pod {
 
     /// [`Self::connect_init`], which goes on.
     pub(crate) fn start(&self, path: &str, wrapper: &[&str], backend: Backend, dual_stack: bool) -> Child {
+        self.start_with(&config(), &[], path, wrapper, backend, dual_stack)
+    }
+
+    /// Runs the program with a configuration and variables of the test's own.
+    pub(crate) fn connect_init_with(&self, config: &Config, variables: &[(&str, &str)], dual_stack: bool) -> Output {
+        let started = self.start_with(config, variables, PATH, &[], Backend::Auto, dual_stack);
+        started.wait_with_output().expect("ran")
+    }
+
+    fn start_with(
+        &self,
+        config: &Config,
+        variables: &[(&str, &str)],
+        path: &str,
+        wrapper: &[&str],
+        backend: Backend,
+        dual_stack: bool,
+    ) -> Child {
         let program = env!("CARGO_BIN_EXE_connect-init");
         let words: Vec<&str> = wrapper.iter().copied().chain([program]).collect();
         let file = self.volume.path().join("proxyid");
@@ -68,7 +102,8 @@ impl Pod {
                 .env("PATH", path)
                 .env("CONSUL_ADDRESSES", SERVERS)
                 .env("CONSUL_DUAL_STACK", dual_stack.to_string())
-                .env("CONSUL_REDIRECT_TRAFFIC_CONFIG", config().to_json())
+                .env("CONSUL_REDIRECT_TRAFFIC_CONFIG", config.to_json())
+                .envs(variables.iter().copied())
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
