@@ -29,7 +29,7 @@ pub(crate) fn write(pod: &mut Pod, received: &Pod, intent: &Intent, settings: &S
         AccessLog::Stream => None,
     });
     for (key, value) in [
-        (ORIGINAL_POD, Some(original::json(received))),
+        (ORIGINAL_POD, Some(original::json(received, &intent.probes.unchanged))),
         (CONNECT_K8S_VERSION, Some(VERSION.to_owned())),
         (CONSUL_K8S_VERSION, Some(VERSION.to_owned())),
         (CONNECT_INJECT_STATUS, Some(INJECTED.to_owned())),

@@ -8,7 +8,7 @@ use crate::{Settings, env, resources, volumes};
 use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, SeccompProfile, SecurityContext};
 use redirect::Backend;
 use redirect::contract::{
-    DATA_DIR, DUAL_STACK_ENV, INIT_CONTAINER, LOGIN_AUTH_METHOD_ENV, NODE_SUFFIX, PROXY_ID_FILE,
+    DATA_DIR, DUAL_STACK_ENV, HOST_IP_ENV, INIT_CONTAINER, LOGIN_AUTH_METHOD_ENV, NODE_SUFFIX, PROXY_ID_FILE,
     REDIRECT_TRAFFIC_CONFIG_ENV,
 };
 
@@ -87,6 +87,11 @@ fn variables(service: &Instance, intent: &Intent, settings: &Settings) -> Vec<En
     variables.extend(settings.partition.iter().map(|name| env::value("CONSUL_PARTITION", name)));
     if let Some(config) = intent.redirection.as_ref().filter(|_| !settings.cni) {
         variables.push(env::value(REDIRECT_TRAFFIC_CONFIG_ENV, config.to_json()));
+        if !config.probe_ports.is_empty() {
+            // Probes go to the Pod's first address, so that the node's first is enough; API servers before 1.28 refuse
+            // `status.hostIPs`.
+            variables.push(env::field(HOST_IP_ENV, "status.hostIP"));
+        }
     }
     variables
 }

@@ -2,8 +2,8 @@
 
 use crate::intent::Intent;
 use crate::{
-    Decision, Refusal, Settings, Surroundings, annotations, decide, dns, env, guard, init_container, probes, sidecar,
-    volumes, warnings,
+    Decision, Refusal, Settings, Surroundings, annotations, decide, dns, env, guard, init_container, sidecar, volumes,
+    warnings,
 };
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodSpec};
 
@@ -57,7 +57,7 @@ pub(crate) fn mutate(received: &Pod, surroundings: &Surroundings, settings: &Set
         env::add_upstreams(containers, &intent.upstreams, settings.loopback());
     }
     if intent.overwrite_probes {
-        probes::overwrite(spec);
+        intent.probes.overwrite(spec);
     }
     add_containers(spec, &intent, settings);
     if intent.dns {

@@ -26,6 +26,8 @@ pub(crate) struct Intent {
     pub(crate) redirection: Option<redirect::Config>,
     /// Send HTTP probes through the sidecar. Implies transparent proxy.
     pub(crate) overwrite_probes: bool,
+    /// What is done about probes.
+    pub(crate) probes: probes::Plan,
     /// Resolve names by Consul. Implies transparent proxy.
     pub(crate) dns: bool,
     /// Probe the sidecar by its own `/ready`.
@@ -95,6 +97,12 @@ impl Intent {
                 .unwrap_or(settings.consul_dns);
         let overwrite_probes = transparent_proxy
             && reader.boolean(contract::OVERWRITE_PROBES).unwrap_or(settings.default_overwrite_probes);
+        let probes = if overwrite_probes {
+            let open = reader.text(contract::EXCLUDE_INBOUND_PORTS).and_then(|list| redirect::parse::ports(list).ok());
+            probes::Plan::of(spec, &open.unwrap_or_default())
+        } else {
+            probes::Plan::default()
+        };
         let proxy_health = reader.filled_boolean(contract::USE_PROXY_HEALTH_CHECK).unwrap_or(false);
         let metrics = metrics::of_pod(&mut reader, spec, &settings.metrics);
         let services = services::of_pod(
@@ -125,6 +133,7 @@ impl Intent {
         let switches = Switches {
             dns,
             proxy_health,
+            probes: &probes,
             overwrite_probes,
             metrics: &metrics,
             ids,
@@ -141,6 +150,7 @@ impl Intent {
         let intent = Self {
             redirection,
             overwrite_probes,
+            probes,
             dns,
             proxy_health,
             upstreams: upstreams::of_pod(&mut reader, tenancy),

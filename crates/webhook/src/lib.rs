@@ -39,6 +39,9 @@
 //! * No more than the three name servers that a Pod may have are written, the sidecar's first; `-cluster-dns` replaces those of
 //!   the webhook's own resolver; search domains and options of the Pod's own are kept.
 //! * An access log that no volume can be mounted for is left out, with a warning.
+//! * HTTPS, gRPC and TCP probes, and the HTTP probes of init containers that restart, reach the application: their ports are
+//!   let through for the node, and HTTPS probes are not rewritten to a listener without TLS. HTTP probes of a port that is
+//!   excluded are not rewritten either.
 //! * Bookkeeping annotations set by hand are overwritten or removed.
 //!
 //! *Beyond consul-k8s*, and without a trace in the result unless they are used: warnings about what is legal and surely not

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use redirect::contract::ORIGINAL_POD;
+use std::collections::HashSet;
 
 /// All annotations of a Pod together may have 256 KiB; this leaves most of them to others.
 const LIMIT: usize = 64 * 1024;
@@ -10,8 +11,15 @@ const LIMIT: usize = 64 * 1024;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The Pod as JSON; one that is too long loses bookkeeping first, and then all but its identity, ports and HTTP probes.
-pub(crate) fn json(pod: &Pod) -> String {
+///
+/// Of the containers `without`, the endpoints controller must not find the probes, see [`crate::probes`].
+pub(crate) fn json(pod: &Pod, without: &HashSet<String>) -> String {
     let mut copy = pod.clone();
+    if let Some(spec) = &mut copy.spec {
+        for container in spec.containers.iter_mut().filter(|container| without.contains(&container.name)) {
+            (container.liveness_probe, container.readiness_probe, container.startup_probe) = (None, None, None);
+        }
+    }
     if let Some(annotations) = &mut copy.metadata.annotations {
         annotations.remove(ORIGINAL_POD);
     }
@@ -77,19 +85,19 @@ mod tests {
     #[test]
     fn a_usual_pod_is_kept_whole() {
         let pod = with_annotation("note", 10);
-        let back: Pod = serde_json::from_str(&json(&pod)).expect("JSON");
+        let back: Pod = serde_json::from_str(&json(&pod, &HashSet::new())).expect("JSON");
         assert_eq!(back, pod);
     }
 
     #[test]
     fn bookkeeping_goes_first() {
-        let text = json(&with_annotation(LAST_APPLIED, LIMIT));
+        let text = json(&with_annotation(LAST_APPLIED, LIMIT), &HashSet::new());
         assert!(text.len() < 1024 && text.contains("\"image\""), "{text}");
     }
 
     #[test]
     fn what_the_controller_reads_stays() {
-        let text = json(&with_annotation("note", LIMIT));
+        let text = json(&with_annotation("note", LIMIT), &HashSet::new());
         let spec = json!({"containers": [{
             "name": "c",
             "ports": [{"name": "api", "containerPort": 80}],
@@ -101,7 +109,7 @@ mod tests {
 
     #[test]
     fn it_does_not_nest() {
-        let text = json(&with_annotation(ORIGINAL_POD, 10));
+        let text = json(&with_annotation(ORIGINAL_POD, 10), &HashSet::new());
         assert!(!text.contains(ORIGINAL_POD), "{text}");
     }
 }

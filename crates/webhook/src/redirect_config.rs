@@ -3,8 +3,9 @@
 use crate::identity::Ids;
 use crate::listeners::Listeners;
 use crate::metrics::PodMetrics;
+use crate::probes::Plan;
 use crate::reader::Reader;
-use crate::{Settings, lists, probes};
+use crate::{Settings, lists};
 use k8s_openapi::api::core::v1::PodSpec;
 use redirect::{Config, contract};
 use std::collections::HashSet;
@@ -15,6 +16,8 @@ pub(crate) struct Switches<'a> {
     pub(crate) dns: bool,
     /// Probe the sidecar by its own `/ready`.
     pub(crate) proxy_health: bool,
+    /// What is done about probes.
+    pub(crate) probes: &'a Plan,
     /// Send HTTP probes through the sidecar.
     pub(crate) overwrite_probes: bool,
     /// Metrics.
@@ -29,7 +32,7 @@ pub(crate) struct Switches<'a> {
 
 /// The configuration, in the order that readers know; values that the rules could not express are mistakes.
 pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Settings, switches: &Switches<'_>) -> Config {
-    let &Switches { dns, proxy_health, overwrite_probes, metrics, ids, passing, listeners } = switches;
+    let &Switches { dns, proxy_health, probes, overwrite_probes, metrics, ids, passing, listeners } = switches;
     let listeners = listeners.unwrap_or_default();
     let mut inbound = Vec::new();
     if metrics.enabled {
@@ -39,7 +42,7 @@ pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Setting
         inbound.push(contract::PROXY_HEALTH_PORT.to_string());
     }
     if overwrite_probes {
-        inbound.extend(probes::listeners(spec).iter().map(u16::to_string));
+        inbound.extend(probes.listeners(spec).iter().map(u16::to_string));
     }
     inbound.extend(lists::ports(reader, contract::EXCLUDE_INBOUND_PORTS));
     inbound.extend(listeners.statistics.map(|port| port.to_string()));
@@ -62,7 +65,8 @@ pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Setting
         exclude_uids: unique(uids),
         exclude_gids: gids,
         safeguards,
-        probe_ports: Vec::new(),
+        probe_ports: probes.ports.iter().map(u16::to_string).collect(),
+        // whoever applies the rules knows the node
         probe_sources: Vec::new(),
         net_ns: String::new(),
     }

@@ -201,7 +201,33 @@ fn probes(#[case] default: bool, #[case] annotations: &[(&str, &str)], #[case] o
     if let Some(config) = redirection(&pod) {
         let expected = if overwritten { json!(["20300", "20400", "20502"]) } else { Value::Null };
         assert_eq!(config["ExcludeInboundPorts"], expected);
+        let expected = if overwritten { json!(["8081"]) } else { Value::Null };
+        assert_eq!(config["ProbePorts"], expected);
     }
+    let init = json_of(container(&pod, INIT_CONTAINER));
+    let told = init["env"].as_array().is_some_and(|all| all.iter().any(|variable| variable["name"] == "HOST_IP"));
+    assert_eq!(told, overwritten, "the node's address is there where it is used");
+    Ok(())
+}
+
+/// What the endpoints controller finds, it makes listeners of.
+#[test]
+fn the_endpoints_controller_finds_no_probe_that_stays_as_it_is() -> Tested {
+    let get = |port: u16, scheme: &str| json!({"httpGet": {"path": "/", "port": port, "scheme": scheme}});
+    let spec = json!({"containers": [
+        {"name": "a", "livenessProbe": get(8443, "HTTPS"), "readinessProbe": get(8443, "HTTPS")},
+        {"name": "b", "readinessProbe": get(8080, "HTTP")},
+    ]});
+    let pod = inject(&with(&[], spec.clone()), &namespace(&[]), &Settings::default())?;
+    let original: Pod = serde_json::from_str(annotation(&pod, "original-pod").unwrap_or_default()).expect("a Pod");
+    assert_eq!(names(&original).1, ["a", "b"]);
+    let probed = |name: &str| json_of(container(&original, name))["readinessProbe"].is_object();
+    assert_eq!((probed("a"), probed("b")), (false, true));
+    let a = json_of(container(&pod, "a"));
+    assert_eq!((&a["livenessProbe"], &a["readinessProbe"]), (&get(8443, "HTTPS"), &get(8443, "HTTPS")));
+    assert_eq!(json_of(container(&pod, "b"))["readinessProbe"]["httpGet"]["port"], 20401);
+    let config = redirection(&pod).unwrap_or_default();
+    assert_eq!((&config["ProbePorts"], &config["ExcludeInboundPorts"]), (&json!(["8443"]), &json!(["20401"])));
     Ok(())
 }
 
