@@ -109,6 +109,15 @@ fn a_payload_comes_back(#[case] server: &str, #[case] protocol: &str, #[case] pa
 }
 
 #[test]
+fn https_is_http_in_tls() {
+    let server = serve("https", &[]);
+    let report = client(&["request", &format!("https://127.0.0.1:{}/healthz", server.port)]);
+    assert!(answered(&report).contains("path=/healthz"), "{report:?}");
+    let plain = client(&["request", &format!("http://127.0.0.1:{}/healthz", server.port)]);
+    assert_ne!(plain.outcome, Outcome::Answered, "{plain:?}");
+}
+
+#[test]
 fn bytes_come_back_as_they_are() {
     let server = serve("tcp", &[]);
     let report = client(&["send", "tcp", &format!("127.0.0.1:{}", server.port), r"NOT-HTTP\x00\xff\x02"]);

@@ -4,14 +4,16 @@
 //! defaults and the mesh's settings. What the webhook wrote is not looked at: a webhook that writes the wrong list and
 //! an init container that follows it would agree with each other.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, bail};
 use redirect::{Config, Policy, Safeguard, contract, parse};
 
-use crate::bed::RuleDump;
+use crate::bed::{Bed, RuleDump};
 use crate::pods::PodRef;
 use crate::settings::Settings;
 use crate::vocabulary::parameters::Rules;
-use crate::workload::{ProbeAction, ProbeKind, Workload};
+use crate::workload::{Probe, ProbeAction, ProbeKind, Workload};
 use crate::world::World;
 
 /// Holds the rules of every Pod of a workload (or of the one that the step names) against an expectation.
@@ -30,8 +32,8 @@ pub(crate) async fn judge(world: &mut World, name: &str, expected: Rules) -> Res
             _ => bail!("look at the rules of {workload}: there is no Pod"),
         };
     }
-    let demanded = demand(&workload, &world.settings)?;
     for pod in pods {
+        let demanded = demand(&workload, &world.settings, node_address(&bed, &pod))?;
         let dump = bed.rules(&pod).await?;
         if let Some(dump) = &dump {
             write(world, &pod, dump);
@@ -125,8 +127,38 @@ fn list<T: ToString>(
     values.iter().map(ToString::to_string).collect()
 }
 
-/// What the documentation says the rules of a workload's Pods must be.
-pub(crate) fn demand(workload: &Workload, settings: &Settings) -> Result<Policy> {
+/// Where a Pod's probes come from: the first address of its node, by its status. The gateway of the Pod's network is a link-local
+/// address that nobody has.
+fn node_address(bed: &Arc<dyn Bed>, pod: &PodRef) -> Option<String> {
+    bed.pods().get(&pod.namespace, &pod.name)?.status.clone()?.host_ip
+}
+
+/// Whether a list of ports has this one.
+fn has(ports: &[String], port: u16) -> bool {
+    ports.iter().any(|entry| parse::ports(entry).is_ok_and(|ranges| ranges.iter().any(|range| range.contains(port))))
+}
+
+/// Ports that probes must reach by themselves, as the first container has them, and then an init container that goes on: all but
+/// those of HTTP that are overwritten. `open` are reached by everybody.
+fn probe_ports(workload: &Workload, open: &[String], overwritten: bool) -> Vec<String> {
+    let ports = |probes: &[Probe], overwritten: bool| -> Vec<u16> {
+        let of = |kind| probes.iter().filter(move |probe| probe.kind == kind);
+        let order = [ProbeKind::Liveness, ProbeKind::Readiness, ProbeKind::Startup];
+        let direct = order.into_iter().flat_map(of).filter_map(|probe| match &probe.action {
+            ProbeAction::Http(..) if overwritten => None,
+            ProbeAction::Exec(_) => None,
+            ProbeAction::Http(port, _) | ProbeAction::Https(port, _) => Some(*port),
+            ProbeAction::Tcp(port) | ProbeAction::Grpc(port) => Some(*port),
+        });
+        direct.collect()
+    };
+    let mut all = ports(&workload.probes, overwritten);
+    all.extend(workload.init_sidecar.iter().flat_map(|sidecar| ports(&sidecar.probes, false)));
+    all.into_iter().filter(|port| !has(open, *port)).map(|port| port.to_string()).collect()
+}
+
+/// What the documentation says the rules of a workload's Pods must be, on a node with this address.
+pub(crate) fn demand(workload: &Workload, settings: &Settings, node: Option<String>) -> Result<Policy> {
     let mut inbound: Vec<String> = Vec::new();
     if truth(workload, contract::ENABLE_METRICS, settings.flag("global.metrics.enabled", false)?)? {
         inbound.push(contract::PROMETHEUS_SCRAPE_PORT.to_string());
@@ -134,7 +166,16 @@ pub(crate) fn demand(workload: &Workload, settings: &Settings) -> Result<Policy>
     if truth(workload, contract::USE_PROXY_HEALTH_CHECK, false)? {
         inbound.push(contract::PROXY_HEALTH_PORT.to_string());
     }
+    let open = list(workload, contract::EXCLUDE_INBOUND_PORTS, parse::ports);
+    let mut probed = Vec::new();
     if truth(workload, contract::OVERWRITE_PROBES, settings.overwrite_probes()?)? {
+        // one HTTP probe that stays as it is keeps those beside it
+        let overwritten = !workload.probes.iter().any(|probe| match &probe.action {
+            ProbeAction::Https(..) => true,
+            ProbeAction::Http(port, _) => has(&open, *port),
+            _ => false,
+        });
+        probed = probe_ports(workload, &open, overwritten);
         // probes belong to the first container, whose index is 0
         let order = [
             (ProbeKind::Liveness, contract::LIVENESS_PORT_BASE),
@@ -142,12 +183,13 @@ pub(crate) fn demand(workload: &Workload, settings: &Settings) -> Result<Policy>
             (ProbeKind::Startup, contract::STARTUP_PORT_BASE),
         ];
         for (kind, port) in order {
-            if workload.probes.iter().any(|p| p.kind == kind && matches!(p.action, ProbeAction::Http(..))) {
+            let is_http = |p: &Probe| p.kind == kind && matches!(p.action, ProbeAction::Http(..));
+            if overwritten && workload.probes.iter().any(is_http) {
                 inbound.push(port.to_string());
             }
         }
     }
-    inbound.extend(list(workload, contract::EXCLUDE_INBOUND_PORTS, parse::ports));
+    inbound.extend(open);
     let mut uids = vec![contract::INIT_UID.to_string()];
     uids.extend(list(workload, contract::EXCLUDE_UIDS, parse::ids));
     let dual = settings.redirects_ipv6()?;
@@ -168,8 +210,8 @@ pub(crate) fn demand(workload: &Workload, settings: &Settings) -> Result<Policy>
         exclude_uids: uids,
         exclude_gids: list(workload, contract::EXCLUDE_GIDS, parse::ids),
         safeguards: list(workload, contract::SAFEGUARDS, Safeguard::list),
-        probe_ports: Vec::new(),
-        probe_sources: Vec::new(),
+        probe_sources: node.filter(|_| !probed.is_empty()).into_iter().collect(),
+        probe_ports: probed,
         net_ns: String::new(),
     };
     Policy::from_config(&config, dual).with_context(|| format!("say what the rules of {workload} must be"))
@@ -196,7 +238,7 @@ mod tests {
             ("annotation transparent-proxy-exclude-uids", "4444"),
             ("probe readiness", "http 8080 /healthz"),
         ]);
-        let policy = demand(&workload, &Settings::default()).expect("a policy");
+        let policy = demand(&workload, &Settings::default(), None).expect("a policy");
         assert_eq!(policy.exclude_inbound_ports(), [20400, 8200, 8201].map(PortRange::from));
         assert_eq!(policy.exclude_uids(), [5996, 4444].map(IdRange::from));
     }
@@ -207,7 +249,22 @@ mod tests {
             ("annotation transparent-proxy-overwrite-probes", "false"),
             ("probe readiness", "http 8080 /healthz"),
         ]);
-        assert!(demand(&workload, &Settings::default()).expect("a policy").exclude_inbound_ports().is_empty());
+        assert!(demand(&workload, &Settings::default(), None).expect("a policy").exclude_inbound_ports().is_empty());
+    }
+
+    #[test]
+    fn probes_that_the_proxy_cannot_stand_in_for_are_the_nodes() {
+        let workload = with(&[
+            ("annotation transparent-proxy-exclude-inbound-ports", "9000:9001"),
+            ("probe liveness", "https 8443 /healthz"),
+            ("probe readiness", "http 8080 /healthz"),
+            ("probe startup", "grpc 9001"),
+            ("init sidecar probe startup", "http 8081 /healthz"),
+        ]);
+        let policy = demand(&workload, &Settings::default(), Some("10.0.0.1".to_owned())).expect("a policy");
+        assert_eq!(policy.probe_ports(), [8443, 8080, 8081].map(PortRange::from));
+        assert_eq!(policy.probe_sources(), ["10.0.0.1/32".parse().expect("a block")]);
+        assert_eq!(policy.exclude_inbound_ports(), [PortRange::new(9000, 9001).expect("a range")]);
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn server(name: &str) -> Workload {
         containers: vec![container(name, APP_UID, Role::Server)],
         probes: vec![unhealthy_file()],
         init: Vec::new(),
+        init_sidecar: None,
         command: None,
         dns_server: None,
         host_network: false,

@@ -27,6 +27,8 @@ const KEYS: &[&str] = &[
     "init container",
     "init container first",
     "init container last",
+    "init sidecar listens",
+    "init sidecar probe <kind>",
     "command",
     "kind",
     "address",
@@ -71,6 +73,9 @@ impl Workload {
                 "init container" | "init container first" | "init container last" => {
                     self.init.push(init_container(key, value).context(context)?);
                 }
+                "init sidecar listens" => {
+                    self.init_sidecar.get_or_insert_default().listens.push(listen(value).context(context)?);
+                }
                 "command" => self.command = Some(command(value)),
                 "kind" => self.controller = value.parse()?,
                 "address" => bail!("{context}: an address is chosen by the cluster's address management"),
@@ -81,9 +86,10 @@ impl Workload {
                     if let Some(name) = key.strip_prefix("annotation ") {
                         self.annotate(name, value);
                     } else if let Some(kind) = key.strip_prefix("probe ") {
-                        let kind = ProbeKind::from_str(kind)?;
-                        self.probes.retain(|p| p.kind != kind);
-                        self.probes.push(Probe { kind, action: probe(value).context(context)? });
+                        set_probe(&mut self.probes, kind, value).context(context)?;
+                    } else if let Some(kind) = key.strip_prefix("init sidecar probe ") {
+                        set_probe(&mut self.init_sidecar.get_or_insert_default().probes, kind, value)
+                            .context(context)?;
                     } else {
                         let like = nearest(key, KEYS.iter().copied()).unwrap_or_default();
                         bail!("describe the workload {:?}: {key:?} is no key; the nearest is {like:?}", self.name);
@@ -117,6 +123,14 @@ impl Workload {
             self.containers.push(Container { name: format!("user-{uid}"), uid, role: Role::Client });
         }
     }
+}
+
+fn set_probe(probes: &mut Vec<Probe>, kind: &str, value: &str) -> Result<()> {
+    let kind = ProbeKind::from_str(kind)?;
+    let action = probe(value)?;
+    probes.retain(|probe| probe.kind != kind);
+    probes.push(Probe { kind, action });
+    Ok(())
 }
 
 /// A number that is not negative.
@@ -161,7 +175,7 @@ fn service_port(value: &str) -> Result<ServicePort> {
 }
 
 fn listen(value: &str) -> Result<Listen> {
-    const PROTOCOLS: &[&str] = &["http", "tcp", "udp", "tls", "grpc", "server-first"];
+    const PROTOCOLS: &[&str] = &["http", "https", "tcp", "udp", "tls", "grpc", "server-first"];
     let (protocol, number) = value.rsplit_once(' ').context("it is a protocol and a port, as in `http 8080`")?;
     if !PROTOCOLS.contains(&protocol) {
         bail!("{protocol:?} is no protocol: it is one of {}", PROTOCOLS.join(", "));
@@ -178,18 +192,19 @@ fn bind(value: &str) -> Result<Bind> {
     })
 }
 
-/// `http 8080 /healthz`, `tcp 8080`, `grpc 9000`, `exec test -f /tmp/ok`.
+/// `http 8080 /healthz`, `https 8443 /healthz`, `tcp 8080`, `grpc 9000`, `exec test -f /tmp/ok`.
 pub(crate) fn probe(value: &str) -> Result<ProbeAction> {
     let (kind, rest) = value.split_once(' ').context("it is a kind and a port or command")?;
     Ok(match kind {
-        "http" => {
+        "http" | "https" => {
             let (number, path) = rest.split_once(' ').unwrap_or((rest, "/"));
-            ProbeAction::Http(port(number)?, path.trim().to_owned())
+            let get = if kind == "http" { ProbeAction::Http } else { ProbeAction::Https };
+            get(port(number)?, path.trim().to_owned())
         }
         "tcp" => ProbeAction::Tcp(port(rest)?),
         "grpc" => ProbeAction::Grpc(port(rest)?),
         "exec" => ProbeAction::Exec(rest.split_whitespace().map(str::to_owned).collect()),
-        _ => bail!("{kind:?} is no kind of probe: it is http, tcp, grpc or exec"),
+        _ => bail!("{kind:?} is no kind of probe: it is http, https, tcp, grpc or exec"),
     })
 }
 
@@ -280,6 +295,20 @@ mod tests {
         );
         assert_eq!(command("request http://a once"), Command::RequestOnce("http://a".into()));
         assert_eq!(command("sleep 1"), Command::Shell("sleep 1".into()));
+    }
+
+    #[test]
+    fn an_init_sidecar_has_ports_and_probes_of_its_own() {
+        let rows = [
+            ("init sidecar listens", "https 8443"),
+            ("init sidecar probe startup", "https 8443 /healthz"),
+            ("init sidecar probe startup", "tcp 8443"),
+        ];
+        let workload = described("probed", &rows).expect("good rows");
+        let sidecar = workload.init_sidecar.expect("a sidecar");
+        assert_eq!((sidecar.listens[0].protocol.as_str(), sidecar.listens[0].port), ("https", 8443));
+        assert_eq!(sidecar.probes, [Probe { kind: ProbeKind::Startup, action: ProbeAction::Tcp(8443) }]);
+        assert!(workload.probes.is_empty());
     }
 
     #[test]

@@ -4,13 +4,15 @@ use serde_json::{Map, Value, json};
 
 use super::program;
 use super::spec::{
-    Command, Controller, Listen, Placement, Probe, ProbeAction, Role, ServicePort, ServiceShape, Workload,
+    Command, Controller, InitSidecar, Listen, Placement, Probe, ProbeAction, Role, ServicePort, ServiceShape, Workload,
 };
 
 /// A Pod that is asked to end does so at once; what happens while one ends is said by the features that need it.
 const GRACE_SECONDS: u32 = 1;
 /// How often a probe runs, in a real kubelet's seconds.
 const PROBE_PERIOD: u32 = 5;
+/// The user of an init container that goes on beside the application.
+const SIDECAR_UID: u32 = 1001;
 /// Namespaces that a cluster has from the start.
 const BUILT_IN: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -189,8 +191,10 @@ fn pod_spec(workload: &Workload, command: Option<&Command>, init: &[Resolved]) -
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "containers": containers,
     });
-    if !workload.init.is_empty() {
-        spec["initContainers"] = Value::Array(init_containers(workload, init));
+    let sidecar = workload.init_sidecar.as_ref().map(init_sidecar);
+    let init: Vec<Value> = sidecar.into_iter().chain(init_containers(workload, init)).collect();
+    if !init.is_empty() {
+        spec["initContainers"] = Value::Array(init);
     }
     if workload.controller == Controller::Job || matches!(command, Some(Command::RequestOnce(_))) {
         spec["restartPolicy"] = json!("Never");
@@ -226,9 +230,24 @@ fn init_containers(workload: &Workload, urls: &[Resolved]) -> Vec<Value> {
         .collect()
 }
 
+/// An init container that goes on beside the application.
+fn init_sidecar(sidecar: &InitSidecar) -> Value {
+    let args = program::serve_beside(sidecar);
+    let mut container = json!({
+        "name": "init-sidecar", "image": program::IMAGE, "restartPolicy": "Always",
+        "securityContext": {"runAsUser": SIDECAR_UID},
+    });
+    container[if args.shell { "command" } else { "args" }] = json!(args.words);
+    for p in &sidecar.probes {
+        container[p.kind.field()] = probe(p);
+    }
+    container
+}
+
 fn probe(probe: &Probe) -> Value {
     let mut value = match &probe.action {
         ProbeAction::Http(port, path) => json!({"httpGet": {"port": port, "path": path}}),
+        ProbeAction::Https(port, path) => json!({"httpGet": {"port": port, "path": path, "scheme": "HTTPS"}}),
         ProbeAction::Tcp(port) => json!({"tcpSocket": {"port": port}}),
         ProbeAction::Grpc(port) => json!({"grpc": {"port": port}}),
         ProbeAction::Exec(command) => json!({"exec": {"command": command}}),

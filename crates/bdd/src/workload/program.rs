@@ -1,6 +1,6 @@
 //! The command lines of the test program that workloads run: as a server, as a client, as nothing.
 
-use super::spec::{Bind, Command, ProbeAction, Workload};
+use super::spec::{Bind, Command, InitSidecar, Listen, Probe, ProbeAction, Workload};
 use crate::action::{Request, Technique};
 use crate::bed::Credentials;
 use crate::vocabulary::parameters::Protocol;
@@ -32,14 +32,25 @@ fn args<'a>(words: impl IntoIterator<Item = &'a str>) -> Words {
     Words { words: words.into_iter().map(str::to_owned).collect(), shell: false, stdin: None }
 }
 
-/// Serves what the workload listens on.
+/// Serves what an init container listens on that goes on beside the application.
 #[must_use]
-pub fn serve(workload: &Workload) -> Words {
+pub fn serve_beside(sidecar: &InitSidecar) -> Words {
+    healthy(&sidecar.probes, listening(&sidecar.listens))
+}
+
+fn listening(listens: &[Listen]) -> Words {
     let mut words = args(["serve"]);
-    for listen in &workload.listens {
+    for listen in listens {
         words.words.push(format!("--{}", listen.protocol));
         words.words.push(listen.port.to_string());
     }
+    words
+}
+
+/// Serves what the workload listens on.
+#[must_use]
+pub fn serve(workload: &Workload) -> Words {
+    let mut words = listening(&workload.listens);
     for port in &workload.service_ports {
         words.words.push("--port-name".to_owned());
         words.words.push(format!("{}={}", port.name, port.target));
@@ -49,16 +60,20 @@ pub fn serve(workload: &Workload) -> Words {
         Bind::Loopback => words.words.extend(["--bind", "loopback"].map(str::to_owned)),
         Bind::PodIp => words.words.extend(["--bind", "pod-ip"].map(str::to_owned)),
     }
-    match wanted_file(workload) {
-        // a healthy application has made the file that its probe looks for
+    healthy(&workload.probes, words)
+}
+
+/// A healthy application has made the file that its probe looks for.
+fn healthy(probes: &[Probe], words: Words) -> Words {
+    match wanted_file(probes) {
         Some(path) => shell(&format!("touch {path}; exec {PROGRAM} {}", words.words.join(" "))),
         None => words,
     }
 }
 
 /// The file that an exec probe wants to find.
-fn wanted_file(workload: &Workload) -> Option<&str> {
-    workload.probes.iter().find_map(|p| match &p.action {
+fn wanted_file(probes: &[Probe]) -> Option<&str> {
+    probes.iter().find_map(|p| match &p.action {
         ProbeAction::Exec(command) => match command.as_slice() {
             [test, flag, path] if test == "test" && flag == "-f" => Some(path.as_str()),
             _ => None,

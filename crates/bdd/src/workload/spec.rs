@@ -45,7 +45,7 @@ pub enum Role {
 /// A port that the application serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// `http`, `tcp`, `udp`, `tls`, `grpc` or `server-first`.
+    /// `http`, `https`, `tcp`, `udp`, `tls`, `grpc` or `server-first`.
     pub protocol: String,
     /// The port.
     pub port: u16,
@@ -129,6 +129,8 @@ impl ProbeKind {
 pub enum ProbeAction {
     /// GET of a path.
     Http(u16, String),
+    /// GET of a path over TLS.
+    Https(u16, String),
     /// A connection.
     Tcp(u16),
     /// A gRPC health check.
@@ -179,6 +181,15 @@ pub struct InitContainer {
     pub placement: Placement,
 }
 
+/// An init container of the application that goes on beside it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InitSidecar {
+    /// What it serves.
+    pub listens: Vec<Listen>,
+    /// Its probes.
+    pub probes: Vec<Probe>,
+}
+
 /// One application container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
@@ -219,6 +230,8 @@ pub struct Workload {
     pub probes: Vec<Probe>,
     /// Init containers of the application.
     pub init: Vec<InitContainer>,
+    /// One of them that restarts always.
+    pub init_sidecar: Option<InitSidecar>,
     /// What the first container does instead.
     pub command: Option<Command>,
     /// A name server of the Pods' own.

@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::Identity;
@@ -47,9 +48,11 @@ pub(super) async fn is_spoken(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Serves one connection, HTTP/1.1 or HTTP/2 without negotiation.
-pub(super) async fn serve(stream: TcpStream, identity: Arc<Identity>) -> anyhow::Result<()> {
-    let port = stream.local_addr()?.port();
+/// Serves one connection that has come to a port, HTTP/1.1 or HTTP/2 without negotiation.
+pub(super) async fn serve<S>(stream: S, port: u16, identity: Arc<Identity>) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let service = service_fn(move |request| {
         let identity = Arc::clone(&identity);
         async move { answer(request, &identity, port).await }

@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Line echo in TLS with a self-signed certificate.
     #[arg(long, value_name = "PORT")]
     tls: Vec<u16>,
+    /// HTTP/1.1 and HTTP/2 echo in TLS with a self-signed certificate.
+    #[arg(long, value_name = "PORT")]
+    https: Vec<u16>,
     /// A banner at once, then line echo.
     #[arg(long, value_name = "PORT")]
     server_first: Vec<u16>,
@@ -79,6 +82,7 @@ pub(super) struct Identity {
 #[derive(Clone, Copy)]
 enum Service {
     Http,
+    Https,
     Lines,
     Tls,
     ServerFirst,
@@ -98,11 +102,13 @@ pub(crate) async fn run(options: Options, termination: &mut Termination) -> anyh
     let port_names = options.port_name.into_iter().map(|(name, port)| (port, name)).collect();
     let identity = Arc::new(Identity { name, text: options.text, port_names });
     let addresses = addresses(options.bind)?;
-    let acceptor = if options.tls.is_empty() { None } else { Some(tls::acceptor(&identity.name)?) };
+    let acceptor =
+        if options.tls.is_empty() && options.https.is_empty() { None } else { Some(tls::acceptor(&identity.name)?) };
 
     let services = [
         (Service::Http, options.http),
         (Service::Http, options.grpc),
+        (Service::Https, options.https),
         (Service::Lines, options.tcp),
         (Service::Tls, options.tls),
         (Service::ServerFirst, options.server_first),
@@ -208,13 +214,21 @@ async fn converse(
 ) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     match service {
-        Service::Http if http::is_spoken(&stream).await? => http::serve(stream, Arc::clone(identity)).await,
+        Service::Http if http::is_spoken(&stream).await? => {
+            let port = stream.local_addr()?.port();
+            http::serve(stream, port, Arc::clone(identity)).await
+        }
         Service::Http | Service::Lines => Ok(lines::echo(&mut stream, &identity.name).await?),
         Service::ServerFirst => Ok(lines::server_first(&mut stream, &identity.name).await?),
         Service::Sha256 => Ok(lines::digest(&mut stream, &identity.name).await?),
-        Service::Tls => match acceptor {
-            Some(acceptor) => Ok(lines::echo(&mut acceptor.accept(stream).await?, &identity.name).await?),
-            None => Ok(()),
-        },
+        Service::Https | Service::Tls => {
+            let Some(acceptor) = acceptor else { return Ok(()) };
+            let port = stream.local_addr()?.port();
+            let mut stream = acceptor.accept(stream).await?;
+            match service {
+                Service::Https => http::serve(stream, port, Arc::clone(identity)).await,
+                _ => Ok(lines::echo(&mut stream, &identity.name).await?),
+            }
+        }
     }
 }
