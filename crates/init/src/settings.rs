@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use redirect::{Backend, Config, contract};
+use redirect::contract::{self, servers};
+use redirect::{Backend, Config};
 
 use crate::catalog::Servers;
 use crate::flags::{Flag, Program, flag, switch};
@@ -42,7 +43,7 @@ pub struct Settings {
 const FLAGS: &[Flag] = &[
     flag("pod-name", "POD_NAME", "Name of the Pod."),
     flag("pod-namespace", "POD_NAMESPACE", "Kubernetes namespace of the Pod."),
-    flag("consul-node-name", "CONSUL_NODE_NAME", "Consul node the Pod is registered on."),
+    flag("consul-node-name", servers::NODE_NAME, "Consul node the Pod is registered on."),
     flag("service-account-name", "", "Service account of the Pod; used with ACLs."),
     flag("service-name", "", "Service to wait for, with -multiport."),
     flag("proxy-id-file", "", "File that receives the proxy's service id (/consul/connect-inject/proxyid)."),
@@ -53,23 +54,23 @@ const FLAGS: &[Flag] = &[
     switch("dual-stack", contract::DUAL_STACK_ENV, "Redirect IPv6 too."),
     flag("log-level", "", "trace, debug, info, warn or error (info)."),
     switch("log-json", "", "Log as JSON."),
-    flag("addresses", "CONSUL_ADDRESSES", "Consul servers: address or DNS name, several separated by commas."),
-    flag("http-port", "CONSUL_HTTP_PORT", "HTTP port of the Consul servers (8500)."),
-    flag("grpc-port", "CONSUL_GRPC_PORT", "gRPC port of the Consul servers; accepted and not used."),
-    flag("api-timeout", "CONSUL_API_TIMEOUT", "How long a request may take, as 5s (5s)."),
+    flag("addresses", servers::ADDRESSES, "Consul servers: address or DNS name, several separated by commas."),
+    flag("http-port", servers::HTTP_PORT, "HTTP port of the Consul servers (8500)."),
+    flag("grpc-port", servers::GRPC_PORT, "gRPC port of the Consul servers; accepted and not used."),
+    flag("api-timeout", servers::API_TIMEOUT, "How long a request may take, as 5s (5s)."),
     flag("token", "CONSUL_ACL_TOKEN", "ACL token."),
-    flag("namespace", "CONSUL_NAMESPACE", "Consul namespace (Enterprise)."),
-    flag("partition", "CONSUL_PARTITION", "Admin partition (Enterprise)."),
+    flag("namespace", servers::NAMESPACE, "Consul namespace (Enterprise)."),
+    flag("partition", servers::PARTITION, "Admin partition (Enterprise)."),
     flag("datacenter", "CONSUL_DATACENTER", "Consul datacenter."),
-    switch("use-tls", "CONSUL_USE_TLS", "TLS to the Consul servers."),
+    switch("use-tls", servers::USE_TLS, "TLS to the Consul servers."),
     flag(
         "ca-cert-pem",
-        "CONSUL_CACERT_PEM",
+        servers::CACERT_PEM,
         "CA of the Consul servers, as PEM, with -use-tls; without one, the system's.",
     ),
-    flag("ca-cert-file", "CONSUL_CACERT_FILE", "The same in a file."),
-    flag("tls-server-name", "CONSUL_TLS_SERVER_NAME", "Name in the certificate of the Consul servers."),
-    flag("auth-method-name", "CONSUL_LOGIN_AUTH_METHOD", "ACL login; not supported yet."),
+    flag("ca-cert-file", servers::CACERT_FILE, "The same in a file."),
+    flag("tls-server-name", servers::TLS_SERVER_NAME, "Name in the certificate of the Consul servers."),
+    flag("auth-method-name", servers::LOGIN_AUTH_METHOD, "ACL login; not supported yet."),
 ];
 
 const PROGRAM: Program = Program { name: "connect-init", usage: "connect-init [flags]", flags: FLAGS };

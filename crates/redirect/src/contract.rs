@@ -7,6 +7,9 @@ pub const PREFIX: &str = "consul.hashicorp.com/";
 macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident = $key:literal;)*) => {
         $($(#[$doc])* pub const $name: &str = concat!("consul.hashicorp.com/", $key);)*
+
+        /// All of them.
+        pub const KEYS: &[&str] = &[$($name),*];
     };
 }
 
@@ -100,8 +103,33 @@ pub const HOST_IPS_ENV: &str = "HOST_IPS";
 /// Environment variable that carries the node's first address (`status.hostIP`).
 pub const HOST_IP_ENV: &str = "HOST_IP";
 
-/// Environment variable of the injected init container: the servers have ACLs, and this is the auth method.
-pub const LOGIN_AUTH_METHOD_ENV: &str = "CONSUL_LOGIN_AUTH_METHOD";
+/// Environment variables that tell injected containers, and the webhook itself, how to reach the Consul servers.
+pub mod servers {
+    /// Host names or addresses, or an `exec=` command that yields them.
+    pub const ADDRESSES: &str = "CONSUL_ADDRESSES";
+    /// gRPC port.
+    pub const GRPC_PORT: &str = "CONSUL_GRPC_PORT";
+    /// HTTP port.
+    pub const HTTP_PORT: &str = "CONSUL_HTTP_PORT";
+    /// Timeout of one call, a Go duration.
+    pub const API_TIMEOUT: &str = "CONSUL_API_TIMEOUT";
+    /// Boolean: TLS.
+    pub const USE_TLS: &str = "CONSUL_USE_TLS";
+    /// Authority of the servers, PEM.
+    pub const CACERT_PEM: &str = "CONSUL_CACERT_PEM";
+    /// The same in a file.
+    pub const CACERT_FILE: &str = "CONSUL_CACERT_FILE";
+    /// Name in the servers' certificates.
+    pub const TLS_SERVER_NAME: &str = "CONSUL_TLS_SERVER_NAME";
+    /// The Consul node that a Pod is registered on.
+    pub const NODE_NAME: &str = "CONSUL_NODE_NAME";
+    /// Consul namespace (Enterprise).
+    pub const NAMESPACE: &str = "CONSUL_NAMESPACE";
+    /// Admin partition (Enterprise).
+    pub const PARTITION: &str = "CONSUL_PARTITION";
+    /// Auth method to log in with, where the servers have ACLs.
+    pub const LOGIN_AUTH_METHOD: &str = "CONSUL_LOGIN_AUTH_METHOD";
+}
 
 /// User and group id of the sidecar.
 pub const PROXY_UID: u32 = 5995;

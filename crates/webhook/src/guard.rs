@@ -99,6 +99,12 @@ fn users(spec: &PodSpec) -> impl Iterator<Item = (String, i64)> {
         .chain(init_containers(spec).iter().filter_map(container("initContainers")))
 }
 
+/// The user that a container runs as, where the specification says it: its own before the Pod's.
+pub(crate) fn user(spec: &PodSpec, container: &Container) -> Option<i64> {
+    let own = container.security_context.as_ref().and_then(|context| context.run_as_user);
+    own.or_else(|| spec.security_context.as_ref()?.run_as_user)
+}
+
 /// Whether a container has this name of ours, or that of one among several.
 fn has_name(container: &Container, name: &str) -> bool {
     container.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))

@@ -8,8 +8,8 @@ use crate::{Settings, env, resources, volumes};
 use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, SeccompProfile, SecurityContext};
 use redirect::Backend;
 use redirect::contract::{
-    DATA_DIR, DUAL_STACK_ENV, HOST_IP_ENV, INIT_CONTAINER, LOGIN_AUTH_METHOD_ENV, NODE_SUFFIX, PROXY_ID_FILE,
-    REDIRECT_TRAFFIC_CONFIG_ENV,
+    DATA_DIR, DUAL_STACK_ENV, HOST_IP_ENV, INIT_CONTAINER, NODE_SUFFIX, PROXY_ID_FILE, REDIRECT_TRAFFIC_CONFIG_ENV,
+    servers,
 };
 
 /// The init container for one of the Pod's services.
@@ -64,27 +64,27 @@ fn variables(service: &Instance, intent: &Intent, settings: &Settings) -> Vec<En
         env::field("POD_NAME", "metadata.name"),
         env::field("POD_NAMESPACE", "metadata.namespace"),
         env::field("NODE_NAME", "spec.nodeName"),
-        env::value("CONSUL_ADDRESSES", &consul.addresses),
-        env::value("CONSUL_GRPC_PORT", consul.grpc_port.to_string()),
-        env::value("CONSUL_HTTP_PORT", consul.http_port.to_string()),
-        env::value("CONSUL_API_TIMEOUT", &consul.api_timeout),
-        env::value("CONSUL_NODE_NAME", format!("$(NODE_NAME){NODE_SUFFIX}")),
+        env::value(servers::ADDRESSES, &consul.addresses),
+        env::value(servers::GRPC_PORT, consul.grpc_port.to_string()),
+        env::value(servers::HTTP_PORT, consul.http_port.to_string()),
+        env::value(servers::API_TIMEOUT, &consul.api_timeout),
+        env::value(servers::NODE_NAME, format!("$(NODE_NAME){NODE_SUFFIX}")),
         env::value(DUAL_STACK_ENV, settings.dual_stack.to_string()),
     ];
     if let Some(ServerTls { server_name, ca_pem }) = &consul.tls {
-        variables.push(env::value("CONSUL_USE_TLS", "true"));
-        variables.push(env::value("CONSUL_CACERT_PEM", ca_pem.clone().unwrap_or_default()));
-        variables.push(env::value("CONSUL_TLS_SERVER_NAME", server_name.clone().unwrap_or_default()));
+        variables.push(env::value(servers::USE_TLS, "true"));
+        variables.push(env::value(servers::CACERT_PEM, ca_pem.clone().unwrap_or_default()));
+        variables.push(env::value(servers::TLS_SERVER_NAME, server_name.clone().unwrap_or_default()));
     }
     if let Some(login) = intent.login(service) {
-        variables.push(env::value(LOGIN_AUTH_METHOD_ENV, &login.auth_method));
+        variables.push(env::value(servers::LOGIN_AUTH_METHOD, &login.auth_method));
         variables.push(env::value("CONSUL_LOGIN_BEARER_TOKEN_FILE", login.token_file()));
         variables.push(env::value("CONSUL_LOGIN_META", "pod=$(POD_NAMESPACE)/$(POD_NAME)"));
         variables.extend(intent.login_namespace.iter().map(|name| env::value("CONSUL_LOGIN_NAMESPACE", name)));
         variables.extend(settings.partition.iter().map(|name| env::value("CONSUL_LOGIN_PARTITION", name)));
     }
-    variables.extend(intent.consul_namespace.iter().map(|name| env::value("CONSUL_NAMESPACE", name)));
-    variables.extend(settings.partition.iter().map(|name| env::value("CONSUL_PARTITION", name)));
+    variables.extend(intent.consul_namespace.iter().map(|name| env::value(servers::NAMESPACE, name)));
+    variables.extend(settings.partition.iter().map(|name| env::value(servers::PARTITION, name)));
     if let Some(config) = intent.redirection.as_ref().filter(|_| !settings.cni) {
         variables.push(env::value(REDIRECT_TRAFFIC_CONFIG_ENV, config.to_json()));
         if !config.probe_ports.is_empty() {

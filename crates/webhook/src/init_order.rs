@@ -1,7 +1,7 @@
 //! Init containers of the Pod's own: before there is a proxy, their traffic is either blocked or passes it by.
 
 use crate::reader::Reader;
-use crate::{Mistake, Settings};
+use crate::{Mistake, Settings, guard};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use redirect::contract::INIT_CONTAINERS;
 use std::collections::HashSet;
@@ -47,9 +47,7 @@ pub(crate) fn of_pod(
 
 /// The users that the Pod's own init containers run as, none of which may be the application's.
 fn users(reader: &mut Reader<'_>, spec: &PodSpec, own: &[Container]) -> Vec<u32> {
-    let of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
-    let user =
-        |container: &Container| container.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod);
+    let user = |container: &Container| guard::user(spec, container);
     let others: HashSet<_> = spec.containers.iter().map(user).collect();
     let mut users = Vec::new();
     for container in own {

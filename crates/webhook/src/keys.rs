@@ -3,6 +3,9 @@
 macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident = $key:literal;)*) => {
         $($(#[$doc])* pub(crate) const $name: &str = concat!("consul.hashicorp.com/", $key);)*
+
+        /// All of them.
+        pub(crate) const KEYS: &[&str] = &[$($name),*];
     };
 }
 

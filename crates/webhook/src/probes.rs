@@ -98,8 +98,8 @@ fn application(containers: &[Container]) -> impl Iterator<Item = &Container> {
     containers.iter().filter(|container| container.name != SIDECAR_CONTAINER)
 }
 
-/// In the order of [`BASES`].
-fn probes(container: &Container) -> [Option<&Probe>; 3] {
+/// A container's probes, in the order liveness, readiness, startup.
+pub(crate) fn probes(container: &Container) -> [Option<&Probe>; 3] {
     [&container.liveness_probe, &container.readiness_probe, &container.startup_probe].map(Option::as_ref)
 }
 
@@ -119,12 +119,13 @@ fn direct(container: &Container, unchanged: bool) -> impl Iterator<Item = u16> {
     probes(container).into_iter().flatten().filter_map(dialled)
 }
 
-fn is_https(get: &HTTPGetAction) -> bool {
+/// Whether a probe dials with TLS.
+pub(crate) fn is_https(get: &HTTPGetAction) -> bool {
     get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
-/// As the kubelet resolves it: a name is the container's own.
-fn port(container: &Container, port: &IntOrString) -> Option<u16> {
+/// A probe's port as the kubelet resolves it: a name is the container's own.
+pub(crate) fn port(container: &Container, port: &IntOrString) -> Option<u16> {
     let number = match port {
         IntOrString::Int(number) => u16::try_from(*number).ok(),
         IntOrString::String(name) => {

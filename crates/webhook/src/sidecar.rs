@@ -5,7 +5,7 @@ use crate::intent::Intent;
 use crate::services::Instance;
 use crate::{Settings, access_log, arguments, env, proxy_probes, resources, volumes};
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, PodSpec, SecurityContext};
-use redirect::contract::{DATA_DIR, NODE_SUFFIX, PROXY_HEALTH_PORT, SIDECAR_CONTAINER};
+use redirect::contract::{DATA_DIR, HOST_IP_ENV, NODE_SUFFIX, PROXY_HEALTH_PORT, SIDECAR_CONTAINER};
 
 /// Adds the sidecars: first, so that they start first and end last, or last where the life cycle is not managed.
 pub(crate) fn add(spec: &mut PodSpec, intent: &Intent, settings: &Settings) {
@@ -56,7 +56,7 @@ fn variables(intent: &Intent) -> Vec<EnvVar> {
         env::value("DP_CREDENTIAL_LOGIN_META", login_meta),
         env::value("DP_CREDENTIAL_LOGIN_META1", login_meta),
         env::value("DP_CREDENTIAL_LOGIN_META2", "pod-uid=$(POD_UID)"),
-        env::field("HOST_IP", "status.hostIP"),
+        env::field(HOST_IP_ENV, "status.hostIP"),
     ];
     variables.extend(intent.proxy_health.then(|| env::field("DP_ENVOY_READY_BIND_ADDRESS", "status.podIP")));
     variables

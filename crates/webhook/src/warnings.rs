@@ -1,9 +1,8 @@
 //! What about a Pod is legal and surely not wanted: the API server shows it to whoever creates the Pod.
 
 use crate::intent::Intent;
-use crate::{Settings, Surroundings, keys, vocabulary};
+use crate::{Settings, Surroundings, guard, keys, probes, vocabulary};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use redirect::Config;
 use redirect::contract::{self, INBOUND_PORT, INIT_CONTAINERS, OUTBOUND_PORT};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -107,10 +106,8 @@ fn covers(entry: &str, port: i64) -> bool {
 }
 
 fn exempt_application(spec: &PodSpec, config: &Config, warnings: &mut Vec<String>) {
-    let of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
     for container in &spec.containers {
-        let user = container.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod);
-        if let Some(user) = user
+        if let Some(user) = guard::user(spec, container)
             && config.exclude_uids.iter().any(|entry| covers(entry, user))
         {
             warnings.push(format!(
@@ -141,19 +138,14 @@ fn capabilities(kind: &str, container: &Container, warnings: &mut Vec<String>) {
 
 /// Probes that never tell what they are asked, because the proxy stands between.
 fn probes(spec: &PodSpec, intent: &Intent, config: &Config, warnings: &mut Vec<String>) {
+    const KINDS: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
     for container in &spec.containers {
-        let kinds = [
-            ("livenessProbe", &container.liveness_probe),
-            ("readinessProbe", &container.readiness_probe),
-            ("startupProbe", &container.startup_probe),
-        ];
-        for (kind, probe) in kinds {
-            let Some((port, fate)) = probe.as_ref().and_then(|probe| fate(container, probe, intent.overwrite_probes))
-            else {
+        for (kind, probe) in KINDS.into_iter().zip(probes::probes(container)) {
+            let Some((port, fate)) = probe.and_then(|probe| fate(container, probe, intent.overwrite_probes)) else {
                 continue;
             };
-            let excluded =
-                port.is_some_and(|port| config.exclude_inbound_ports.iter().any(|entry| covers(entry, port)));
+            let mut open = config.exclude_inbound_ports.iter().chain(&config.probe_ports);
+            let excluded = port.is_some_and(|port| open.any(|entry| covers(entry, port.into())));
             if !excluded {
                 warnings.push(format!(
                     "{kind} of container {} {fate} under transparent proxy; use an HTTP or exec probe, or exclude its port \
@@ -167,23 +159,16 @@ fn probes(spec: &PodSpec, intent: &Intent, config: &Config, warnings: &mut Vec<S
 }
 
 /// What becomes of a probe that cannot work, and its port.
-fn fate(container: &Container, probe: &Probe, overwritten: bool) -> Option<(Option<i64>, &'static str)> {
-    let number = |port: &IntOrString| match port {
-        IntOrString::Int(number) => Some(i64::from(*number)),
-        IntOrString::String(name) => {
-            let mut ports = container.ports.iter().flatten();
-            ports.find(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port.into())
-        }
-    };
+fn fate(container: &Container, probe: &Probe, overwritten: bool) -> Option<(Option<u16>, &'static str)> {
     if let Some(get) = &probe.http_get {
-        let https = get.scheme.as_deref() == Some("HTTPS");
-        return (https || !overwritten).then(|| (number(&get.port), "fails always"));
+        let fails = probes::is_https(get) || !overwritten;
+        return fails.then(|| (probes::port(container, &get.port), "fails always"));
     }
     if let Some(grpc) = &probe.grpc {
-        return Some((Some(grpc.port.into()), "fails always"));
+        return Some((u16::try_from(grpc.port).ok(), "fails always"));
     }
     let tcp = probe.tcp_socket.as_ref()?;
-    Some((number(&tcp.port), "succeeds always, since the proxy answers it,"))
+    Some((probes::port(container, &tcp.port), "succeeds always, since the proxy answers it,"))
 }
 
 fn init_containers(spec: &PodSpec, intent: &Intent, settings: &Settings) -> Option<String> {

@@ -1,6 +1,7 @@
 //! Which flags of the webhook a Helm value sets, as the chart's templates do.
 
 use anyhow::{Context as _, Result};
+use redirect::contract::{self, servers};
 use serde_json::{Value, json};
 
 use crate::settings::Settings;
@@ -51,8 +52,8 @@ pub(super) fn change(deployment: &mut Value, settings: &Settings, servers: &str)
     let dual = settings.redirects_ipv6()?.to_string();
     for variable in container["env"].as_array_mut().into_iter().flatten() {
         match variable["name"].as_str() {
-            Some("CONSUL_ADDRESSES") => variable["value"] = json!(servers),
-            Some("CONSUL_DUAL_STACK") => variable["value"] = json!(dual),
+            Some(servers::ADDRESSES) => variable["value"] = json!(servers),
+            Some(contract::DUAL_STACK_ENV) => variable["value"] = json!(dual),
             _ => {}
         }
     }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use redirect::{Backend, Config, contract};
+use redirect::contract::{self, servers};
+use redirect::{Backend, Config};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::question::{self, Direction, Endpoint, Question};
@@ -124,9 +125,9 @@ const FLAGS: &[Flag] = &[
     flag("ca-path", "CONSUL_CAPATH", "Directory of CAs."),
     flag("client-cert", "CONSUL_CLIENT_CERT", "Certificate to show to the Consul servers."),
     flag("client-key", "CONSUL_CLIENT_KEY", "Its key."),
-    flag("tls-server-name", "CONSUL_TLS_SERVER_NAME", "Name in the certificate of the Consul servers."),
-    flag("namespace", "CONSUL_NAMESPACE", "Consul namespace (Enterprise)."),
-    flag("partition", "CONSUL_PARTITION", "Admin partition (Enterprise)."),
+    flag("tls-server-name", servers::TLS_SERVER_NAME, "Name in the certificate of the Consul servers."),
+    flag("namespace", servers::NAMESPACE, "Consul namespace (Enterprise)."),
+    flag("partition", servers::PARTITION, "Admin partition (Enterprise)."),
     flag("datacenter", "", "Consul datacenter."),
     switch("stale", "", "Any server may answer, not only the leader."),
 ];

@@ -42,7 +42,7 @@ pub(super) fn instance(scope: &Scope<'_>, endpoint: &Endpoint, pod: &Pod) -> Res
     Ok(Some(Instance {
         id: format!("{pod_name}-{service}"),
         proxy_id: format!("{pod_name}-{service}-sidecar-proxy"),
-        node: format!("{node}-virtual"),
+        node: format!("{node}{}", contract::NODE_SUFFIX),
         node_address: host_ip.clone(),
         address,
         other_addresses: other_addresses(status, address),

@@ -3,20 +3,21 @@
 use super::{Options, assign};
 use crate::boolean;
 use crate::settings::{ConsulServers, ServerTls};
+use redirect::contract::{DUAL_STACK_ENV, servers};
 use std::collections::BTreeMap;
 
 const NAMES: [(&str, &str); 11] = [
-    ("CONSUL_ADDRESSES", "host name, address or exec= command that yields the Consul servers; must be set"),
-    ("CONSUL_GRPC_PORT", "gRPC port of the servers, 8502"),
-    ("CONSUL_HTTP_PORT", "HTTP port of the servers, 8500, with TLS 8501"),
-    ("CONSUL_API_TIMEOUT", "timeout of one call to the servers, 5s"),
+    (servers::ADDRESSES, "host name, address or exec= command that yields the Consul servers; must be set"),
+    (servers::GRPC_PORT, "gRPC port of the servers, 8502"),
+    (servers::HTTP_PORT, "HTTP port of the servers, 8500, with TLS 8501"),
+    (servers::API_TIMEOUT, "timeout of one call to the servers, 5s"),
     ("CONSUL_SKIP_SERVER_WATCH", "the servers' addresses do not change"),
-    ("CONSUL_USE_TLS", "TLS towards the servers"),
-    ("CONSUL_CACERT_PEM", "certificate authority of the servers, PEM"),
-    ("CONSUL_CACERT_FILE", "file with the certificate authority of the servers"),
-    ("CONSUL_TLS_SERVER_NAME", "name to expect in the servers' certificates"),
-    ("CONSUL_PARTITION", "this cluster's admin partition, with -enable-partitions"),
-    ("CONSUL_DUAL_STACK", "true: redirect both address families"),
+    (servers::USE_TLS, "TLS towards the servers"),
+    (servers::CACERT_PEM, "certificate authority of the servers, PEM"),
+    (servers::CACERT_FILE, "file with the certificate authority of the servers"),
+    (servers::TLS_SERVER_NAME, "name to expect in the servers' certificates"),
+    (servers::PARTITION, "this cluster's admin partition, with -enable-partitions"),
+    (DUAL_STACK_ENV, "true: redirect both address families"),
 ];
 
 /// The variables and what they mean.
@@ -36,7 +37,7 @@ pub(super) fn apply(options: &mut Options, environment: &BTreeMap<String, String
         }
         read
     };
-    let tls = switch("CONSUL_USE_TLS").unwrap_or(false);
+    let tls = switch(servers::USE_TLS).unwrap_or(false);
     let skip_server_watch = switch("CONSUL_SKIP_SERVER_WATCH").unwrap_or(false);
     let mut consul = ConsulServers { skip_server_watch, ..ConsulServers::default() };
     if tls {
@@ -49,20 +50,20 @@ pub(super) fn apply(options: &mut Options, environment: &BTreeMap<String, String
             problems.push(format!("{name}={value}: {problem}"));
         }
     };
-    take("CONSUL_ADDRESSES", &mut |text| assign::filled(&mut consul.addresses, text));
-    take("CONSUL_GRPC_PORT", &mut |text| assign::port(&mut consul.grpc_port, text));
-    take("CONSUL_HTTP_PORT", &mut |text| assign::port(&mut consul.http_port, text));
-    take("CONSUL_API_TIMEOUT", &mut |text| assign::duration(&mut consul.api_timeout, text));
-    let mut ca_pem = get("CONSUL_CACERT_PEM").map(str::to_owned);
-    take("CONSUL_CACERT_FILE", &mut |path| {
+    take(servers::ADDRESSES, &mut |text| assign::filled(&mut consul.addresses, text));
+    take(servers::GRPC_PORT, &mut |text| assign::port(&mut consul.grpc_port, text));
+    take(servers::HTTP_PORT, &mut |text| assign::port(&mut consul.http_port, text));
+    take(servers::API_TIMEOUT, &mut |text| assign::duration(&mut consul.api_timeout, text));
+    let mut ca_pem = get(servers::CACERT_PEM).map(str::to_owned);
+    take(servers::CACERT_FILE, &mut |path| {
         ca_pem = Some(std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?);
         Ok(())
     });
-    if get("CONSUL_ADDRESSES").is_none() {
+    if get(servers::ADDRESSES).is_none() {
         problems.push("CONSUL_ADDRESSES: must be set".to_owned());
     }
-    consul.tls = tls.then(|| ServerTls { server_name: get("CONSUL_TLS_SERVER_NAME").map(str::to_owned), ca_pem });
+    consul.tls = tls.then(|| ServerTls { server_name: get(servers::TLS_SERVER_NAME).map(str::to_owned), ca_pem });
     options.settings.consul = consul;
-    options.settings.dual_stack = get("CONSUL_DUAL_STACK") == Some("true");
+    options.settings.dual_stack = get(DUAL_STACK_ENV) == Some("true");
     problems
 }

@@ -2,6 +2,7 @@
 
 use super::Options;
 use crate::settings::NamespaceMapping;
+use redirect::contract::servers;
 use std::collections::BTreeMap;
 
 /// What the flags say, one by one.
@@ -36,7 +37,7 @@ pub(super) fn settle(options: &mut Options, environment: &BTreeMap<String, Strin
         false => NamespaceMapping::Single(destination),
     });
     let partition = match partition.as_str() {
-        "" => environment.get("CONSUL_PARTITION").cloned().unwrap_or_default(),
+        "" => environment.get(servers::PARTITION).cloned().unwrap_or_default(),
         _ => partition,
     };
     if partitions && partition.is_empty() {

@@ -12,10 +12,8 @@ use sim::api::{ApiOptions, ApiServer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::net::TcpListener;
-use webhook::Settings;
 use webhook::server::certificates::{Files, Managed, Policy};
-use webhook::server::{Certificates, Metrics, Server, Watches};
+use webhook::server::{Certificates, Metrics};
 
 const HOUR: i64 = 60 * 60;
 
@@ -82,16 +80,7 @@ async fn replica(client: &kube::Client, identity: &str, hours: &Arc<AtomicI64>) 
         certificates: certificates.clone(),
     };
     tokio::spawn(managed.run());
-    let server = Server {
-        reviews: TcpListener::bind("127.0.0.1:0").await?,
-        health: TcpListener::bind("127.0.0.1:0").await?,
-        numbers: TcpListener::bind("127.0.0.1:0").await?,
-        certificates: certificates.clone(),
-        settings: Settings::default(),
-        watches: Watches::follow(client.clone(), metrics.clone(), false),
-        metrics,
-        linger: Duration::ZERO,
-    };
+    let server = crate::running::server(client.clone(), certificates.clone(), metrics).await?;
     let reviews = server.reviews.local_addr()?;
     tokio::spawn(server.run(std::future::pending()));
     Ok(Replica { reviews, certificates })

@@ -124,16 +124,7 @@ pub(crate) async fn start(open: bool) -> Result<Running, Failure> {
     let api = api_server(opened).await?;
     rustls::crypto::ring::default_provider().install_default().ok();
     let client = kube::Client::try_from(kube::Config::new(format!("http://{api}").parse()?))?;
-    let server = Server {
-        reviews: TcpListener::bind("127.0.0.1:0").await?,
-        health: TcpListener::bind("127.0.0.1:0").await?,
-        numbers: TcpListener::bind("127.0.0.1:0").await?,
-        certificates: certificates.clone(),
-        settings: Settings::default(),
-        watches: Watches::follow(client, metrics.clone(), false),
-        metrics,
-        linger: Duration::ZERO,
-    };
+    let server = server(client, certificates.clone(), metrics).await?;
     let addresses = (server.reviews.local_addr()?, server.health.local_addr()?, server.numbers.local_addr()?);
     let (stop, stopped) = oneshot::channel();
     let ended = tokio::spawn(server.run(async {
@@ -142,6 +133,24 @@ pub(crate) async fn start(open: bool) -> Result<Running, Failure> {
     let authority = certified.cert.der().clone();
     let (reviews, health, numbers) = addresses;
     Ok(Running { reviews, health, numbers, authority, certificates, open, stop, ended })
+}
+
+/// A server on free ports of the loopback.
+pub(crate) async fn server(
+    client: kube::Client,
+    certificates: Certificates,
+    metrics: Metrics,
+) -> Result<Server, std::io::Error> {
+    Ok(Server {
+        reviews: TcpListener::bind("127.0.0.1:0").await?,
+        health: TcpListener::bind("127.0.0.1:0").await?,
+        numbers: TcpListener::bind("127.0.0.1:0").await?,
+        certificates,
+        settings: Settings::default(),
+        watches: Watches::follow(client, metrics.clone(), false),
+        metrics,
+        linger: Duration::ZERO,
+    })
 }
 
 /// Connects with TLS, trusting only this authority.

@@ -96,7 +96,7 @@ impl Material {
         let now = unix(now);
         let all = facts::authorities(&self.bundle).unwrap_or_default();
         let living = all.iter().filter(|der| facts::life_of(der).is_some_and(|life| !life.is_over(now)));
-        living.map(|der| pem(der)).collect()
+        living.map(|der| pem::encode(&pem::Pem::new("CERTIFICATE", der.to_vec()))).collect()
     }
 }
 
@@ -113,13 +113,6 @@ fn live(params: &mut CertificateParams, now: SystemTime, life: Duration) {
     let from = now - LENIENCE.min(life / 10);
     params.not_before = from.into();
     params.not_after = (now + life).into();
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 fn failure(hosts: &BTreeSet<String>, error: &rcgen::Error) -> CertificateError {

@@ -12,7 +12,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,19 +127,21 @@ impl Managed {
 
     async fn work(&self, view: &mut View) -> Result<(), StepError> {
         for _ in 0..STEPS {
-            let now = (self.clock)();
-            let kept = view.material();
-            let some = || kept.clone().map_or_else(|| Material::begin(&self.hosts, now, &self.policy), Ok);
-            match self.next(view) {
-                Step::Wait => break,
-                Step::Begin => self.store(view, Material::begin(&self.hosts, now, &self.policy)?).await?,
-                Step::Authority => self.store(view, some()?.with_authority(&self.hosts, now, &self.policy)?).await?,
-                Step::Prune => self.store(view, some()?.without_expired(now)).await?,
-                Step::Leaf => self.store(view, some()?.with_leaf(&self.hosts, now, &self.policy)?).await?,
-                Step::Publish => self.publish(view).await?,
-            }
-            self.serve(view);
+            let (now, hosts, policy) = ((self.clock)(), &self.hosts, &self.policy);
+            let material = match (self.next(view), view.material()) {
+                (Step::Wait, _) => break,
+                (Step::Publish, _) => {
+                    self.publish(view).await?;
+                    continue;
+                }
+                (Step::Begin, _) | (_, None) => Material::begin(hosts, now, policy)?,
+                (Step::Authority, Some(kept)) => kept.with_authority(hosts, now, policy)?,
+                (Step::Prune, Some(kept)) => kept.without_expired(now),
+                (Step::Leaf, Some(kept)) => kept.with_leaf(hosts, now, policy)?,
+            };
+            self.store(view, material).await?;
         }
+        self.serve(view);
         Ok(())
     }
 
@@ -269,33 +271,8 @@ fn one<K>(api: Api<K>, name: &str) -> impl Stream<Item = Option<K>> + use<K>
 where
     K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut listed = None;
-    watcher(api, config).filter_map(move |event| {
-        let told = match event {
-            Ok(Event::Init) => {
-                listed = None;
-                None
-            }
-            Ok(Event::InitApply(object)) => {
-                listed = Some(object);
-                None
-            }
-            Ok(Event::InitDone) => Some(listed.take()),
-            Ok(Event::Apply(object)) => Some(Some(object)),
-            Ok(Event::Delete(_)) => Some(None),
-            Err(error) => {
-                tracing::warn!(%error, "failed to watch what certificates are kept in, trying again");
-                None
-            }
-        };
-        // the watch itself does not wait after a failure
-        let failed = told.is_none() && listed.is_none();
-        async move {
-            if failed {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            told
-        }
+    watcher::watch_object(api, name).default_backoff().filter_map(async |told| {
+        told.inspect_err(|error| tracing::warn!(%error, "failed to watch what certificates are kept in, trying again"))
+            .ok()
     })
 }

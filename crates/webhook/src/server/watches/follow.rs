@@ -163,3 +163,23 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_doubted_after_a_failure() {
+        let state = State::new("namespaces", Metrics::default());
+        assert!(!state.current(), "nothing is known");
+        state.has_synced();
+        assert!(state.current());
+        state.set_failed(Some(Instant::now()));
+        assert!(state.synced() && !state.current(), "it may be behind");
+        state.set_failed(Instant::now().checked_sub(DOUBT + Duration::from_secs(1)));
+        assert!(state.current(), "the watch has gone on since");
+        state.set_failed(Some(Instant::now()));
+        state.has_synced();
+        assert!(state.current(), "the list has been received anew");
+    }
+}
