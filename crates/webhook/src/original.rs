@@ -14,6 +14,13 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 ///
 /// Of the containers `without`, the endpoints controller must not find the probes, see [`crate::probes`].
 pub(crate) fn json(pod: &Pod, without: &HashSet<String>) -> String {
+    let annotations = pod.metadata.annotations.as_ref();
+    if without.is_empty() && annotations.is_none_or(|annotations| !annotations.contains_key(ORIGINAL_POD)) {
+        let whole = text(pod);
+        if whole.len() <= LIMIT {
+            return whole;
+        }
+    }
     let mut copy = pod.clone();
     if let Some(spec) = &mut copy.spec {
         for container in spec.containers.iter_mut().filter(|container| without.contains(&container.name)) {
@@ -59,8 +66,11 @@ fn essence(container: Container) -> Container {
 }
 
 fn text(pod: &Pod) -> String {
+    // most Pods, in one piece
+    let mut text = Vec::with_capacity(16 * 1024);
     // Kubernetes objects have string keys only, the one thing that JSON could choke on.
-    serde_json::to_string(pod).unwrap_or_default()
+    serde_json::to_writer(&mut text, pod).ok();
+    String::from_utf8(text).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ impl Review {
             Err(refusal) => return self.refused(&refusal),
         };
         // Both sides as this program understands them: fields of a newer Kubernetes are no part of the difference.
-        match patch::of_pods(pod, &injected).and_then(|patch| serde_json::to_vec(&patch)) {
+        match patch::of_pods(pod, &injected) {
             Ok(patch) => {
                 self.answer(Outcome::Injected, 200, format!("valid {} request", self.kind), Some(&patch), warnings)
             }
@@ -260,6 +260,17 @@ impl Answer {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.outcome
+    }
+
+    /// The body of the response.
+    ///
+    /// # Errors
+    /// A text of the answer is no JSON, which no text is.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        const REST: usize = 1024;
+        let mut body = Vec::with_capacity(REST + self.response.patch.as_ref().map_or(0, String::len));
+        serde_json::to_writer(&mut body, self)?;
+        Ok(body)
     }
 
     /// Namespace and name of the Pod.

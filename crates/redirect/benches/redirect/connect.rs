@@ -14,7 +14,7 @@ use redirect::Backend;
 use socket2::{Domain, Socket, Type};
 
 use crate::bed::{self, BACKENDS, OUTBOUND, PROXY};
-use crate::report::{Report, Samples};
+use measure::{Report, Samples};
 
 /// So many blocks, and as many ports.
 const COUNTS: [u16; 3] = [0, 10, 1000];

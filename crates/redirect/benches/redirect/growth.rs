@@ -3,7 +3,7 @@
 use netns::NetNs;
 
 use crate::bed::{self, BACKENDS};
-use crate::report::{Aim, Report, Samples};
+use measure::{Aim, Report, Samples};
 
 /// So many blocks, and as many ports.
 const COUNTS: [u16; 4] = [0, 10, 100, 1000];

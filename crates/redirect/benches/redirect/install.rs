@@ -4,7 +4,7 @@ use netns::NetNs;
 
 use crate::bed::{self, BACKENDS};
 use crate::consul;
-use crate::report::{Aim, Report, Samples};
+use measure::{Aim, Report, Samples};
 
 /// How many times faster than Consul's way each backend is meant to be, in the order of [`BACKENDS`].
 const AIMS: [f64; 3] = [25.0, 12.0, 4.0];

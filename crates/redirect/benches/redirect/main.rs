@@ -10,39 +10,24 @@ mod connect;
 mod consul;
 mod growth;
 mod install;
-mod report;
 
 use std::process::ExitCode;
 
-use report::Report;
-
-const USAGE: &str = "usage: cargo xtask bench redirect [--json] [--rounds N]";
+use measure::{Options, Report};
 
 fn main() -> ExitCode {
-    let (mut as_json, mut rounds) = (false, 40);
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            // given by cargo
-            "--bench" => {}
-            "--json" => as_json = true,
-            "--rounds" => match words.next().and_then(|number| number.parse().ok()).filter(|number| *number > 0) {
-                Some(number) => rounds = number,
-                None => return wrong("--rounds takes a number above 0"),
-            },
-            other => return wrong(&format!("unexpected argument {other:?}")),
+    let Options { json, rounds } = match Options::read(std::env::args().skip(1), 40) {
+        Ok(options) => options,
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            return ExitCode::from(2);
         }
-    }
-    let mut report = Report::new(as_json);
+    };
+    let mut report = Report::new(json);
     install::measure(&mut report, rounds, false);
     install::measure(&mut report, rounds, true);
     growth::measure(&mut report, rounds.div_ceil(2));
     connect::measure(&mut report, rounds);
     report.end();
     ExitCode::SUCCESS
-}
-
-fn wrong(what: &str) -> ExitCode {
-    eprintln!("{what}\n{USAGE}");
-    ExitCode::from(2)
 }

@@ -5,28 +5,41 @@ use super::body::{self, Budget};
 use super::metrics::{Metrics, Outcome};
 use crate::review::{self, Answer, Review, ReviewError};
 use crate::{Settings, Surroundings};
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Reviews longer than this are answered on a thread of their own, so that the others need not wait behind them.
 const LONG: usize = 64 * 1024;
+
+/// So many of those at one time: a Pod in memory takes many times its length, and more threads than processors answer none
+/// of them sooner.
+const LONG_AT_ONCE: usize = 2;
 
 struct Admission {
     settings: Settings,
     watches: Watches,
     metrics: Metrics,
     budget: Budget,
+    long: Semaphore,
 }
 
 /// The routes of the HTTPS port.
 pub(super) fn routes(settings: Settings, watches: Watches, metrics: Metrics) -> Router {
-    let admission = Arc::new(Admission { settings, watches, metrics, budget: Budget::default() });
+    let admission = Arc::new(Admission {
+        settings,
+        watches,
+        metrics,
+        budget: Budget::default(),
+        long: Semaphore::new(LONG_AT_ONCE),
+    });
     Router::new().route("/mutate", post(mutate)).with_state(admission)
 }
 
@@ -40,7 +53,10 @@ async fn mutate(State(admission): State<Arc<Admission>>, request: Request<Body>)
         }
     };
     match admission.review(read.bytes.clone()).await {
-        Ok(answer) => Json(answer).into_response(),
+        Ok(answer) => match answer.to_json() {
+            Ok(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        },
         Err(error) => {
             admission.metrics.reject("unreadable");
             tracing::warn!(%error, "request without a review");
@@ -53,6 +69,8 @@ impl Admission {
     async fn review(self: &Arc<Self>, body: Bytes) -> Result<Answer, Unanswered> {
         let _under_way = self.metrics.review();
         let length = body.len();
+        // the semaphore is never closed
+        let _turn = if length < LONG { None } else { self.long.acquire().await.ok() };
         let review = work(length, move || Review::parse(&body)).await??;
         let answer = match self.decided(&review) {
             Some(answer) => answer,

@@ -3,10 +3,12 @@
 //! A patch by position would rewrite every container when one is put in front, and would carry fields that it does not
 //! know from one container to another. Here list elements are told apart by their `name`.
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+mod pods;
+
+pub(crate) use pods::of_pods;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 /// One operation of a JSON Patch.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,107 +33,6 @@ pub enum Operation {
         /// The new value.
         value: Value,
     },
-}
-
-/// The operations that turn one Pod into the other, where all that differs is what injection may change.
-///
-/// What is equal is found out without writing it down: comparing values costs a tenth of that.
-///
-/// # Errors
-/// A part of the Pod that differs cannot be written as JSON.
-pub(crate) fn of_pods(before: &Pod, after: &Pod) -> serde_json::Result<Vec<Operation>> {
-    let mut out = Vec::new();
-    let (metadata, changed) = (&before.metadata, &after.metadata);
-    texts("/metadata/annotations", metadata.annotations.as_ref(), changed.annotations.as_ref(), &mut out);
-    texts("/metadata/labels", metadata.labels.as_ref(), changed.labels.as_ref(), &mut out);
-    let Some(changed) = &after.spec else { return Ok(out) };
-    let nothing = PodSpec::default();
-    let spec = before.spec.as_ref().unwrap_or(&nothing);
-    member("/spec/dnsConfig", spec.dns_config.as_ref(), changed.dns_config.as_ref(), &mut out)?;
-    member("/spec/dnsPolicy", spec.dns_policy.as_ref(), changed.dns_policy.as_ref(), &mut out)?;
-    named("/spec/containers", Some(&spec.containers), Some(&changed.containers), |c| &c.name, &mut out)?;
-    let (old, new) = (spec.init_containers.as_ref(), changed.init_containers.as_ref());
-    named("/spec/initContainers", old, new, |c| &c.name, &mut out)?;
-    named("/spec/volumes", spec.volumes.as_ref(), changed.volumes.as_ref(), |v| &v.name, &mut out)?;
-    Ok(out)
-}
-
-type Texts = BTreeMap<String, String>;
-
-fn texts(path: &str, before: Option<&Texts>, after: Option<&Texts>, out: &mut Vec<Operation>) {
-    let (Some(before), Some(after)) = (before, after) else {
-        // no text fails to be written
-        member(path, before, after, out).ok();
-        return;
-    };
-    let mut path = path.to_owned();
-    for key in before.keys().filter(|key| !after.contains_key(*key)) {
-        below(&mut path, key, |path| out.push(Operation::Remove { path: path.clone() }));
-    }
-    for (key, value) in after {
-        let operation = match before.get(key) {
-            Some(old) if old == value => continue,
-            Some(_) => |path, value| Operation::Replace { path, value },
-            None => |path, value| Operation::Add { path, value },
-        };
-        below(&mut path, key, |path| out.push(operation(path.clone(), Value::String(value.clone()))));
-    }
-}
-
-fn member<T>(path: &str, before: Option<&T>, after: Option<&T>, out: &mut Vec<Operation>) -> serde_json::Result<()>
-where
-    T: Serialize + PartialEq,
-{
-    let path = path.to_owned();
-    match (before, after) {
-        (None, None) => {}
-        (Some(_), None) => out.push(Operation::Remove { path }),
-        (None, Some(after)) => out.push(Operation::Add { path, value: serde_json::to_value(after)? }),
-        (Some(before), Some(after)) if before == after => {}
-        (Some(_), Some(after)) => out.push(Operation::Replace { path, value: serde_json::to_value(after)? }),
-    }
-    Ok(())
-}
-
-/// A list of things with names.
-fn named<T>(
-    path: &str,
-    before: Option<&Vec<T>>,
-    after: Option<&Vec<T>>,
-    name: fn(&T) -> &String,
-    out: &mut Vec<Operation>,
-) -> serde_json::Result<()>
-where
-    T: Serialize + PartialEq,
-{
-    // a list of required elements that was null reads like an empty one, and nothing can be put into it
-    let before = before.filter(|before| !before.is_empty());
-    let after = after.filter(|after| before.is_some() || !after.is_empty());
-    let (Some(before), Some(after)) = (before, after) else { return member(path, before, after, out) };
-    let same = |old: &&T, new: &T| name(old) == name(new);
-    let mut old = before.iter().peekable();
-    for new in after {
-        old.next_if(|old| same(old, new));
-    }
-    if old.peek().is_some() {
-        return member(path, Some(before), Some(after), out);
-    }
-    let mut path = path.to_owned();
-    let mut old = before.iter().peekable();
-    for (index, new) in after.iter().enumerate() {
-        match old.next_if(|old| same(old, new)) {
-            Some(old) if old == new => {}
-            Some(old) => {
-                let (old, new) = (serde_json::to_value(old)?, serde_json::to_value(new)?);
-                below(&mut path, &index.to_string(), |path| values(path, &old, &new, out));
-            }
-            None => {
-                let value = serde_json::to_value(new)?;
-                below(&mut path, &index.to_string(), |path| out.push(Operation::Add { path: path.clone(), value }));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The operations that turn `before` into `after`.
@@ -198,6 +99,13 @@ fn name(value: &Value) -> Option<&str> {
 
 fn below(path: &mut String, key: &str, work: impl FnOnce(&mut String)) {
     let length = path.len();
+    escaped(path, key);
+    work(path);
+    path.truncate(length);
+}
+
+/// Makes a JSON pointer lead to a member.
+fn escaped(path: &mut String, key: &str) {
     path.push('/');
     for character in key.chars() {
         match character {
@@ -206,8 +114,6 @@ fn below(path: &mut String, key: &str, work: impl FnOnce(&mut String)) {
             other => path.push(other),
         }
     }
-    work(path);
-    path.truncate(length);
 }
 
 #[cfg(test)]
