@@ -1,12 +1,15 @@
 //! Properties of injection that hold for any Pod, however wild.
 
+#[path = "../invariants/mod.rs"]
+mod invariants;
 mod pods;
 
+use invariants::{answer, patched, surroundings};
 use pods::{pod, settings};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use webhook::review::{Outcome, Review};
-use webhook::{Settings, Surroundings, admit};
+use webhook::{Settings, admit};
 
 /// A review of this object, read.
 fn review(object: &Value) -> Review {
@@ -16,30 +19,13 @@ fn review(object: &Value) -> Review {
     Review::parse(review.to_string().as_bytes()).expect("a review")
 }
 
-fn surroundings() -> Surroundings {
-    let mut namespace = k8s_openapi::api::core::v1::Namespace::default();
-    namespace.metadata.name = Some("web".to_owned());
-    namespace.metadata.annotations =
-        Some([("openshift.io/sa.scc.uid-range".to_owned(), "1000700000/10000".to_owned())].into());
-    Surroundings::of(namespace)
-}
-
 /// The answer's JSON, and the object after its patch.
 fn answered(object: &Value, settings: &Settings) -> (Outcome, Value, Value) {
-    let review = review(object);
-    let answer = match review.pod() {
-        Ok(pod) => review.decide(pod, settings).unwrap_or_else(|| review.inject(pod, &surroundings(), settings)),
-        Err(error) => review.failed(400, error.to_string()),
-    };
+    let answer = answer(&review(object), settings);
     let outcome = answer.outcome();
     let answer = serde_json::to_value(answer).expect("JSON");
-    let mut after = object.clone();
-    if let Some(patch) = answer["response"]["patch"].as_str() {
-        use base64::Engine;
-        let patch = base64::engine::general_purpose::STANDARD.decode(patch).expect("base64");
-        let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("a patch");
-        json_patch::patch(&mut after, &patch).expect("the patch applies");
-    }
+    let patch = answer["response"]["patch"].as_str();
+    let after = patch.map_or_else(|| object.clone(), |patch| patched(object, patch));
     (outcome, answer, after)
 }
 
@@ -100,7 +86,7 @@ proptest! {
         }
     }
 
-    /// Whatever the bytes, there is an answer or an error.
+    /// A review with a byte changed, cut short or whole.
     #[test]
     fn any_bytes_are_answered(object in pod(), cut in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), byte: u8) {
         let review = json!({"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "request": {
@@ -110,12 +96,18 @@ proptest! {
         let place = at.index(bytes.len());
         bytes[place] = byte;
         bytes.truncate(cut.index(bytes.len() * 2));
-        if let Ok(review) = Review::parse(&bytes)
-            && let Ok(pod) = review.pod()
-        {
-            let settings = Settings { default_inject: true, ..Settings::default() };
-            let answer = review.decide(pod, &settings);
-            answer.unwrap_or_else(|| review.inject(pod, &surroundings(), &settings));
-        }
+        invariants::answered(&bytes);
     }
+}
+
+/// What the fuzzer begins with is what it is meant to be: one Pod that is injected, and one that is refused.
+#[test]
+fn seeds() {
+    let settings = Settings::default();
+    let outcome = |seed: &[u8]| {
+        invariants::answered(seed);
+        answer(&Review::parse(seed).expect("a review"), &settings).outcome()
+    };
+    assert_eq!(outcome(include_bytes!("../../fuzz/seeds/review/injected.json")), Outcome::Injected);
+    assert_eq!(outcome(include_bytes!("../../fuzz/seeds/review/refused.json")), Outcome::Refused);
 }
