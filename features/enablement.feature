@@ -158,3 +158,24 @@ Feature: Transparent proxy is on exactly where it was asked for
     Then it is answered
     And it is mutual TLS for "static-server" from "static-client" to "static-server"
     And the redirect rules of "static-client" are absent
+
+  @EN-11 @peer @sim @kind
+  Scenario: Without a webhook the mesh waits, and everything else starts
+    Given a mesh
+    And the workload "static-server"
+    When the webhook is stopped
+    And the workload "caller" is submitted
+    Then the submission is rejected
+    And the error names "failed calling webhook"
+    When the workload "on-the-node" is submitted with:
+      | host network              | true |
+      | annotation connect-inject | none |
+    Then "on-the-node" becomes ready
+    When the workload "system" is submitted with:
+      | namespace | kube-system |
+    Then "system" becomes ready
+    When the webhook is started
+    Then "caller" becomes ready
+    When "caller" requests "http://static-server"
+    Then it is answered
+    And "caller" sent it through its proxy

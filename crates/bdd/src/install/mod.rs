@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use futures::future::try_join_all;
 use serde::Deserialize as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::pods::{Pods, has_condition, is_going};
@@ -15,7 +15,9 @@ use crate::settings::Settings;
 
 /// Where the webhook is installed.
 pub const NAMESPACE: &str = "consul";
-/// Name of the webhook's Service.
+/// How many Pods of the webhook its manifest asks for.
+pub const REPLICAS: u32 = 2;
+/// Name of the webhook's Service, its Deployment and its registration.
 pub const WEBHOOK: &str = "consul-connect-injector";
 const MANIFESTS: [&str; 3] = [
     include_str!("../../../../clusters/consul/namespace.yaml"),
@@ -126,6 +128,23 @@ pub async fn reconfigure(
     })
     .await?;
     rolled_out(cluster, pods, patience).await
+}
+
+/// Scales the webhook, and waits until all of its Pods are gone, or all that there are to be are ready.
+///
+/// # Errors
+/// As [`webhook`].
+pub async fn scale(cluster: &Cluster, pods: &Pods, replicas: u32, patience: Duration) -> Result<()> {
+    let patch = json!({"spec": {"replicas": replicas}});
+    cluster.merge("Deployment", NAMESPACE, WEBHOOK, &patch).await.context("scale the webhook")?;
+    if replicas > 0 {
+        return rolled_out(cluster, pods, patience).await;
+    }
+    crate::wait::until("the webhook's end", patience, async || {
+        let left = names(pods);
+        if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
+    })
+    .await
 }
 
 fn names(pods: &Pods) -> Vec<String> {

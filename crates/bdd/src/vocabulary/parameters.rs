@@ -158,6 +158,8 @@ choices! {
         MeshGateway = "mesh gateway",
         /// A Pod's injected init container.
         InitContainer = "init container",
+        /// The admission webhook, all replicas of it.
+        Webhook = "webhook",
     }
     /// What is done to a part of the system.
     State "state" {

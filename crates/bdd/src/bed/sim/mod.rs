@@ -348,6 +348,11 @@ impl Bed for SimBed {
             (Component::Proxy, Some(pod), State::AskedToShutDown) => {
                 admin::exchange(&self.netns(pod)?, contract::GRACEFUL_PORT, "POST", "graceful_shutdown").await?;
             }
+            (Component::Webhook, _, State::Stopped) => install::scale(&self.cluster, &self.pods, 0, READY).await?,
+            (Component::Webhook, _, State::Started) => {
+                install::scale(&self.cluster, &self.pods, install::REPLICAS, READY).await?;
+                reachable(&self.lab, &self.cluster).await?;
+            }
             (Component::CniPlugin | Component::Node, _, state) => {
                 return Err(comes_with(&format!("the {component} is {state}"), Issue::Cni));
             }

@@ -6,7 +6,7 @@ use super::Operation;
 use crate::api::call::Call;
 use crate::api::selector::Labels;
 
-/// Rules, then `namespaceSelector`, then `objectSelector`. `matchConditions` are not evaluated: the webhook is asked.
+/// Rules, then `namespaceSelector`, then `objectSelector`. See [`super::conditions`] for what comes after them.
 pub(super) fn matches(
     call: &Call,
     webhook: &Value,

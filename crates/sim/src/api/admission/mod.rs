@@ -1,5 +1,6 @@
 //! Admission: the service account's token volume, then the registered webhooks, mutating before validating.
 
+mod conditions;
 mod connection;
 mod matching;
 mod review;
@@ -93,7 +94,7 @@ fn webhooks(call: &Call, plural: &str) -> Vec<Value> {
     lists.flatten().cloned().collect()
 }
 
-/// Calls one webhook. Nothing when it could not be called and its failure is to be ignored.
+/// Calls one webhook. Nothing when its conditions do not hold, or it could not be called and its failure is to be ignored.
 async fn ask(
     call: &Call,
     webhook: &Value,
@@ -104,11 +105,21 @@ async fn ask(
     let name = webhook["name"].as_str().unwrap_or_default();
     let timeout = Duration::from_secs(webhook["timeoutSeconds"].as_u64().unwrap_or(10).clamp(1, 30));
     let request = review::request(call, operation, object, old);
+    let ignored = webhook["failurePolicy"] == "Ignore";
+    match conditions::hold(webhook, &request) {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(why) if ignored => {
+            tracing::warn!(webhook = name, why, "conditions of a webhook failed and it is not asked");
+            return Ok(None);
+        }
+        Err(why) => return Err(ApiError::denied(name, Some(403), None, &why)),
+    }
     let uid = request["request"]["uid"].clone();
     let sent = call.cluster.webhooks.call(&call.cluster.store, &webhook["clientConfig"], &request, timeout).await;
     let response = match sent.map_err(|error| error.to_string()).and_then(|bytes| review::response(&bytes, &uid)) {
         Ok(response) => response,
-        Err(why) if webhook["failurePolicy"] == "Ignore" => {
+        Err(why) if ignored => {
             tracing::warn!(webhook = name, why, "webhook failed and is ignored");
             return Ok(None);
         }
