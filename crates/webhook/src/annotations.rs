@@ -36,6 +36,7 @@ pub(crate) fn write(pod: &mut Pod, received: &Pod, intent: &Intent, settings: &S
         (DUAL_STACK, Some(settings.dual_stack.to_string())),
         (TRANSPARENT_PROXY_STATUS, status),
         (REDIRECT_TRAFFIC_CONFIG, config),
+        (keys::IMPLICIT_EXCLUSIONS, intent.redirection.as_ref().map(|_| intent.implicit.join(", "))),
         (CONSUL_NAMESPACE, intent.consul_namespace.clone()),
         (keys::ACCESS_LOG_ENABLED, logs.map(|_| "true".to_owned())),
         (keys::ACCESS_LOG_PATH, log_file),

@@ -1,8 +1,8 @@
 //! The user and group ids of the injected containers.
 
 use crate::guard::is_ours;
-use crate::{Mistake, Settings, openshift};
-use k8s_openapi::api::core::v1::{Namespace, PodSpec};
+use crate::{Mistake, Settings, Surroundings, openshift};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use redirect::contract::{INIT_UID, PROXY_UID};
 
 /// Who the injected containers run as.
@@ -23,10 +23,15 @@ pub(crate) const FIXED: Ids =
     Ids { sidecar: PROXY_UID, sidecar_group: PROXY_UID, init: INIT_UID, init_group: INIT_UID };
 
 /// The ids for one Pod.
-pub(crate) fn of_pod(spec: &PodSpec, namespace: &Namespace, settings: &Settings) -> Result<Ids, Mistake> {
+pub(crate) fn of_pod(
+    pod: &Pod,
+    spec: &PodSpec,
+    surroundings: &Surroundings,
+    settings: &Settings,
+) -> Result<Ids, Mistake> {
     if !settings.openshift {
         return Ok(FIXED);
     }
-    let (users, groups) = openshift::ids(spec, namespace, |container| is_ours(container, settings))?;
+    let (users, groups) = openshift::ids(pod, spec, surroundings, |container| is_ours(container, settings))?;
     Ok(Ids { sidecar: users.sidecar, sidecar_group: groups.sidecar, init: users.init, init_group: groups.init })
 }

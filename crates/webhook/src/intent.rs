@@ -24,6 +24,8 @@ use std::collections::HashSet;
 pub(crate) struct Intent {
     /// What to redirect; `None` means no transparent proxy.
     pub(crate) redirection: Option<redirect::Config>,
+    /// What is let past the proxy without anybody's asking, with reasons.
+    pub(crate) implicit: Vec<String>,
     /// Send HTTP probes through the sidecar. Implies transparent proxy.
     pub(crate) overwrite_probes: bool,
     /// What is done about probes.
@@ -116,7 +118,7 @@ impl Intent {
         let service_name = services::single(&mut reader);
         services::ports(&mut reader);
         let native = lifecycle::native(&mut reader, &settings.native_sidecar);
-        let ids = identity::of_pod(spec, namespace, settings).unwrap_or_else(|mistake| {
+        let ids = identity::of_pod(pod, spec, surroundings, settings).unwrap_or_else(|mistake| {
             reader.mistakes.push(mistake);
             FIXED
         });
@@ -141,6 +143,7 @@ impl Intent {
             listeners,
         };
         let redirection = transparent_proxy.then(|| redirect_config::of_pod(&mut reader, spec, settings, &switches));
+        let (redirection, implicit) = redirection.map(|found| (found.config, found.implicit)).unzip();
         let (access_log, unusable_access_log) = match access_log::of_mesh(&surroundings.proxy_defaults.access_logs) {
             Ok(log) => (log, None),
             Err(path) => (None, Some(path)),
@@ -149,6 +152,7 @@ impl Intent {
         let tenancy = settings.namespaces.is_some() || settings.partition.is_some();
         let intent = Self {
             redirection,
+            implicit: implicit.unwrap_or_default(),
             overwrite_probes,
             probes,
             dns,

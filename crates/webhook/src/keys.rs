@@ -10,6 +10,8 @@ macro_rules! keys {
 }
 
 keys! {
+    /// Written for people: what is let past the proxy without anybody's asking, with reasons.
+    IMPLICIT_EXCLUSIONS = "transparent-proxy-implicit-exclusions";
     /// Seconds of failing liveness probes after which the sidecar is restarted.
     LIVENESS_FAILURE_SECONDS = "sidecar-proxy-liveness-failure-seconds";
     /// Seconds the sidecar has to start.

@@ -43,6 +43,10 @@
 //!   let through for the node, and HTTPS probes are not rewritten to a listener without TLS. HTTP probes of a port that is
 //!   excluded are not rewritten either.
 //! * Bookkeeping annotations set by hand are overwritten or removed.
+//! * Annotation `transparent-proxy-implicit-exclusions` tells people which ports and users are let past the proxy without
+//!   anybody's asking, and why.
+//! * In OpenShift, the user ids are those that the security context constraint allows that admitted the Pod; the Namespace's
+//!   range is for constraints without one of their own.
 //!
 //! *Beyond consul-k8s*, and without a trace in the result unless they are used: warnings about what is legal and surely not
 //! wanted; the annotations `transparent-proxy-exclude-gids`, `transparent-proxy-safeguards` (see [`redirect::Safeguard`]),

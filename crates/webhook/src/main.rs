@@ -77,7 +77,7 @@ async fn serve(mut options: Options) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
-    let watches = Watches::follow(client, metrics.clone(), options.settings.acl.is_some());
+    let watches = Watches::follow(client, metrics.clone(), &options.settings);
     let settings = options.settings;
     let server = Server { reviews, health, numbers, certificates, settings, watches, metrics, linger: LINGER };
     let stop = async {

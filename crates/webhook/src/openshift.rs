@@ -1,8 +1,14 @@
-//! User and group ids in OpenShift, where a Namespace has ranges of its own.
+//! User and group ids in OpenShift, where a Namespace has ranges of its own, and the security context constraint that admitted
+//! the Pod may have another one.
 
-use crate::Mistake;
-use k8s_openapi::api::core::v1::{Container, Namespace, PodSpec};
+use crate::surroundings::AllowedUsers;
+use crate::{Mistake, Surroundings};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use redirect::contract::{INIT_UID, PROXY_UID};
 use std::collections::HashSet;
+
+/// Pod annotation: the security context constraint that admitted the Pod. OpenShift writes it before webhooks are called.
+const CONSTRAINT: &str = "openshift.io/scc";
 
 /// Namespace annotation: the ids that its Pods may run as.
 const USERS: &str = "openshift.io/sa.scc.uid-range";
@@ -20,14 +26,15 @@ pub(crate) struct Pair {
 
 /// User ids and group ids for the injected containers: the highest two of each that the Pod does not use itself.
 pub(crate) fn ids(
+    pod: &Pod,
     spec: &PodSpec,
-    namespace: &Namespace,
+    surroundings: &Surroundings,
     is_ours: impl Fn(&Container) -> bool,
 ) -> Result<(Pair, Pair), Mistake> {
     let used = used(spec, is_ours);
+    let namespace = &surroundings.namespace;
     let annotation = |key| namespace.metadata.annotations.as_ref()?.get(key).map(String::as_str);
     let filled = |key| annotation(key).filter(|text| !text.is_empty());
-    let groups = if filled(GROUPS).is_some() { GROUPS } else { USERS };
     let free = |key: &'static str| {
         let text = filled(key).unwrap_or_default();
         let problem = |problem| Mistake::NamespaceAnnotation {
@@ -42,7 +49,23 @@ pub(crate) fn ids(
         highest_two(&ranges, &used)
             .ok_or_else(|| problem("the namespace does not have enough available UIDs: two are needed"))
     };
-    Ok((free(USERS)?, free(groups)?))
+    let constraint = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(CONSTRAINT));
+    let allowed = constraint.and_then(|name| Some((name, *surroundings.constraints.get(name)?)));
+    let too_few = |name: &str, allowed| Mistake::Constraint { name: name.to_owned(), allowed };
+    let users = match allowed {
+        Some((name, AllowedUsers::Range(first, last))) => highest_two(&[(first, last)], &used)
+            .ok_or_else(|| too_few(name, format!("users {first} to {last}, of which the pod leaves none or one")))?,
+        Some((name, AllowedUsers::One(user))) => return Err(too_few(name, format!("user {user} alone"))),
+        Some((_, AllowedUsers::Any)) if filled(USERS).is_none() => Pair { sidecar: PROXY_UID, init: INIT_UID },
+        Some((_, AllowedUsers::OfNamespace | AllowedUsers::Any)) | None => free(USERS)?,
+    };
+    let groups = match (filled(GROUPS), filled(USERS)) {
+        (Some(_), _) => free(GROUPS)?,
+        (None, Some(_)) => free(USERS)?,
+        // which group a process runs as is nothing that constraints are about
+        (None, None) => users,
+    };
+    Ok((users, groups))
 }
 
 /// The user ids that the Pod asks for itself.
@@ -103,6 +126,42 @@ mod tests {
     fn the_highest_two(#[case] text: &str, #[case] used: &[u32], #[case] expected: Option<(u32, u32)>) {
         let found = highest_two(&ranges(text).expect("ranges"), &used.iter().copied().collect());
         assert_eq!(found.map(|pair| (pair.sidecar, pair.init)), expected);
+    }
+
+    /// A Pod that a constraint of this name admitted, in a Namespace with a range.
+    fn under(allowed: Option<AllowedUsers>, range: Option<&str>) -> Result<(u32, u32), String> {
+        let mut pod = Pod::default();
+        pod.metadata.annotations = Some([(CONSTRAINT.to_owned(), "own".to_owned())].into());
+        let mut namespace = k8s_openapi::api::core::v1::Namespace::default();
+        namespace.metadata.annotations = range.map(|range| [(USERS.to_owned(), range.to_owned())].into());
+        let mut surroundings = Surroundings::of(namespace);
+        surroundings.constraints = allowed
+            .into_iter()
+            .map(|allowed| ("own".to_owned(), allowed))
+            .collect::<std::collections::HashMap<_, _>>()
+            .into();
+        let found = ids(&pod, &PodSpec::default(), &surroundings, |_| false);
+        found.map(|(users, _)| (users.sidecar, users.init)).map_err(|mistake| mistake.to_string())
+    }
+
+    #[rstest]
+    #[case::range_of_its_own(Some(AllowedUsers::Range(5, 2_147_483_652)), Some("100/9"), Ok((2_147_483_651, 2_147_483_652)))]
+    #[case::range_of_the_namespace(Some(AllowedUsers::OfNamespace), Some("100/9"), Ok((107, 108)))]
+    #[case::any(Some(AllowedUsers::Any), Some("100/9"), Ok((107, 108)))]
+    #[case::any_without_a_range(Some(AllowedUsers::Any), None, Ok((PROXY_UID, INIT_UID)))]
+    #[case::unknown(None, Some("100/9"), Ok((107, 108)))]
+    #[case::one(Some(AllowedUsers::One(7)), Some("100/9"), Err("constraint own allows user 7 alone"))]
+    #[case::too_small(Some(AllowedUsers::Range(5, 5)), Some("100/9"), Err("constraint own allows users 5 to 5"))]
+    #[case::nothing(Some(AllowedUsers::OfNamespace), None, Err(USERS))]
+    fn what_the_constraint_allows(
+        #[case] allowed: Option<AllowedUsers>,
+        #[case] range: Option<&str>,
+        #[case] expected: Result<(u32, u32), &str>,
+    ) {
+        match (under(allowed, range), expected) {
+            (Err(message), Err(part)) => assert!(message.contains(part), "{message}"),
+            (found, expected) => assert_eq!(found, expected.map_err(str::to_owned)),
+        }
     }
 
     #[rstest]

@@ -48,13 +48,14 @@ impl Plan {
         plan
     }
 
-    /// The listener ports of the HTTP probes: containers in order, and per container liveness, readiness, startup.
-    pub(crate) fn listeners(&self, spec: &PodSpec) -> Vec<u16> {
+    /// The listener ports of the HTTP probes, each with its probe: containers in order, and per container liveness, readiness,
+    /// startup.
+    pub(crate) fn listeners(&self, spec: &PodSpec) -> Vec<(u16, String)> {
         let mut ports = Vec::new();
         for (index, container) in INDICES.zip(application(&spec.containers)) {
-            for (probe, base) in probes(container).into_iter().zip(BASES) {
+            for ((probe, base), kind) in probes(container).into_iter().zip(BASES).zip(KINDS) {
                 if self.rewrites(container) && probe.is_some_and(|probe| probe.http_get.is_some()) {
-                    ports.push(base + index);
+                    ports.push((base + index, format!("{kind} probe of container {}", container.name)));
                 }
             }
         }
@@ -86,6 +87,8 @@ impl Plan {
 pub(crate) const LISTENERS_PER_PROBE: u16 = READINESS_PORT_BASE - LIVENESS_PORT_BASE;
 
 const INDICES: std::ops::Range<u16> = 0..LISTENERS_PER_PROBE;
+
+const KINDS: [&str; 3] = ["liveness", "readiness", "startup"];
 
 const BASES: [u16; 3] = [LIVENESS_PORT_BASE, READINESS_PORT_BASE, STARTUP_PORT_BASE];
 
@@ -146,7 +149,7 @@ mod tests {
         let spec: PodSpec = serde_json::from_value(spec).expect("a specification");
         let open = redirect::parse::ports(open).unwrap_or_default();
         let plan = Plan::of(&spec, &open);
-        let listeners = plan.listeners(&spec);
+        let listeners = plan.listeners(&spec).into_iter().map(|(port, _)| port).collect();
         (plan, listeners)
     }
 

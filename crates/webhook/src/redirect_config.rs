@@ -30,30 +30,54 @@ pub(crate) struct Switches<'a> {
     pub(crate) listeners: Option<Listeners>,
 }
 
+/// What to redirect.
+pub(crate) struct Redirection {
+    /// For the rules.
+    pub(crate) config: Config,
+    /// What nobody has asked to let past the proxy and is let past it all the same, each with the reason.
+    pub(crate) implicit: Vec<String>,
+}
+
 /// The configuration, in the order that readers know; values that the rules could not express are mistakes.
-pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Settings, switches: &Switches<'_>) -> Config {
+pub(crate) fn of_pod(
+    reader: &mut Reader<'_>,
+    spec: &PodSpec,
+    settings: &Settings,
+    switches: &Switches<'_>,
+) -> Redirection {
     let &Switches { dns, proxy_health, probes, overwrite_probes, metrics, ids, passing, listeners } = switches;
     let listeners = listeners.unwrap_or_default();
+    let mut implicit = Vec::new();
+    let mut exempt = |what: &str, value: String, reason: &str| {
+        implicit.push(format!("{what} {value} ({reason})"));
+        value
+    };
     let mut inbound = Vec::new();
     if metrics.enabled {
-        inbound.push(metrics.scrape_port.to_string());
+        inbound.push(exempt("inbound port", metrics.scrape_port.to_string(), "metrics"));
     }
     if proxy_health {
-        inbound.push(contract::PROXY_HEALTH_PORT.to_string());
+        inbound.push(exempt("inbound port", contract::PROXY_HEALTH_PORT.to_string(), "health of the sidecar"));
     }
     if overwrite_probes {
-        inbound.extend(probes.listeners(spec).iter().map(u16::to_string));
+        let listeners = probes.listeners(spec).into_iter();
+        inbound.extend(listeners.map(|(port, probe)| exempt("inbound port", port.to_string(), &probe)));
     }
     inbound.extend(lists::ports(reader, contract::EXCLUDE_INBOUND_PORTS));
-    inbound.extend(listeners.statistics.map(|port| port.to_string()));
-    let mut uids = vec![ids.init.to_string()];
-    uids.extend(passing.iter().map(u32::to_string));
+    let statistics = listeners.statistics.into_iter();
+    inbound.extend(statistics.map(|port| exempt("inbound port", port.to_string(), "statistics of Envoy")));
+    let probe_ports =
+        probes.ports.iter().map(|port| exempt("inbound port", port.to_string(), "probes, from the node alone"));
+    let probe_ports = probe_ports.collect();
+    let mut uids = vec![exempt("user", ids.init.to_string(), "the injected init container")];
+    uids.extend(passing.iter().map(|uid| exempt("user", uid.to_string(), "init containers that are allowed")));
+    exempt("user", ids.sidecar.to_string(), "the sidecar");
     let outbound = lists::ports(reader, contract::EXCLUDE_OUTBOUND_PORTS);
     let cidrs = lists::cidrs(reader, contract::EXCLUDE_OUTBOUND_CIDRS);
     uids.extend(lists::ids(reader, contract::EXCLUDE_UIDS));
     let gids = lists::ids(reader, contract::EXCLUDE_GIDS);
     let safeguards = lists::safeguards(reader, contract::SAFEGUARDS, &settings.safeguards);
-    Config {
+    let config = Config {
         consul_dns_ip: if dns { settings.loopback().to_owned() } else { String::new() },
         consul_dns_port: if dns { contract::CONSUL_DNS_PORT.into() } else { 0 },
         proxy_user_id: ids.sidecar.to_string(),
@@ -65,11 +89,12 @@ pub(crate) fn of_pod(reader: &mut Reader<'_>, spec: &PodSpec, settings: &Setting
         exclude_uids: unique(uids),
         exclude_gids: gids,
         safeguards,
-        probe_ports: probes.ports.iter().map(u16::to_string).collect(),
+        probe_ports,
         // whoever applies the rules knows the node
         probe_sources: Vec::new(),
         net_ns: String::new(),
-    }
+    };
+    Redirection { config, implicit }
 }
 
 /// Without repetitions, the first of each kept in place.

@@ -40,6 +40,17 @@ pub enum Mistake {
         /// What is wrong with it, and what is allowed.
         problem: &'static str,
     },
+    /// What OpenShift allows the Pod leaves no user ids for the injected containers.
+    #[error(
+        "security context constraint {name} allows {allowed}: the injected containers need two user ids of their own; let \
+         another constraint admit the pod, with a range of runAsUser"
+    )]
+    Constraint {
+        /// Name of the constraint that admitted the Pod.
+        name: String,
+        /// Whom it allows.
+        allowed: String,
+    },
     /// ACLs are on, and no container has the token of the Pod's service account.
     #[error(
         "unable to find service account token volumeMount: logging in to Consul needs the token in a container of the \

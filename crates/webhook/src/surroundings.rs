@@ -20,6 +20,21 @@ pub struct Surroundings {
     pub service_defaults: Arc<HashMap<String, ServiceDefaults>>,
     /// The Namespace's service accounts that name a Secret with their token, and that Secret.
     pub token_secrets: Arc<HashMap<String, String>>,
+    /// Which users OpenShift's security context constraints allow, by their name.
+    pub constraints: Arc<HashMap<String, AllowedUsers>>,
+}
+
+/// `runAsUser` of a security context constraint of OpenShift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowedUsers {
+    /// The first to the last of a range of the constraint's own.
+    Range(u32, u32),
+    /// A single one.
+    One(u32),
+    /// The range of the Namespace.
+    OfNamespace,
+    /// Whoever, root at most excepted.
+    Any,
 }
 
 impl Surroundings {

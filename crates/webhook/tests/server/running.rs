@@ -147,7 +147,7 @@ pub(crate) async fn server(
         numbers: TcpListener::bind("127.0.0.1:0").await?,
         certificates,
         settings: Settings::default(),
-        watches: Watches::follow(client, metrics.clone(), false),
+        watches: Watches::follow(client, metrics.clone(), &Settings::default()),
         metrics,
         linger: Duration::ZERO,
     })

@@ -5,8 +5,8 @@ mod rows;
 mod table;
 
 use super::metrics::Metrics;
-use crate::Surroundings;
-use crate::surroundings::{ProxyDefaults, ServiceDefaults};
+use crate::surroundings::{AllowedUsers, ProxyDefaults, ServiceDefaults};
+use crate::{Settings, Surroundings};
 use follow::{Source, State};
 use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -56,6 +56,8 @@ struct Known {
     service_defaults: Followed<ServiceDefaults>,
     /// Only where Pods log in to Consul.
     token_secrets: Option<Followed<String>>,
+    /// Only in OpenShift.
+    constraints: Option<Followed<AllowedUsers>>,
 }
 
 struct Followed<V> {
@@ -64,15 +66,21 @@ struct Followed<V> {
 }
 
 impl Watches {
-    /// Starts to follow the cluster, for as long as the runtime lives. `logins`: Pods log in to Consul.
+    /// Starts to follow what reviews with these settings need to know of the cluster, for as long as the runtime lives.
     #[must_use]
-    pub fn follow(client: Client, metrics: Metrics, logins: bool) -> Self {
-        let custom = |kind: &str, plural: &str| {
-            let kind = GroupVersionKind::gvk("consul.hashicorp.com", "v1alpha1", kind);
+    pub fn follow(client: Client, metrics: Metrics, settings: &Settings) -> Self {
+        let custom = |group: &str, version: &str, kind: &str, plural: &str| {
+            let kind = GroupVersionKind::gvk(group, version, kind);
             let resource = ApiResource::from_gvk_with_plural(&kind, plural);
             let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
-            // a cluster without the mesh's kinds has none of their objects
+            // a cluster without these kinds has none of their objects
             Source { api, optional: true }
+        };
+        let mesh = |kind: &str, plural: &str| custom("consul.hashicorp.com", "v1alpha1", kind, plural);
+        let constraints = || {
+            let kind = "SecurityContextConstraints";
+            let source = custom("security.openshift.io", "v1", kind, "securitycontextconstraints");
+            followed("securitycontextconstraints", source, &metrics, rows::constraint)
         };
         let accounts = || {
             let source = Source { api: Api::<ServiceAccount>::all(client.clone()), optional: false };
@@ -86,17 +94,18 @@ impl Watches {
             services: followed("services", services, &metrics, rows::service),
             proxy_defaults: followed(
                 "proxydefaults",
-                custom("ProxyDefaults", "proxydefaults"),
+                mesh("ProxyDefaults", "proxydefaults"),
                 &metrics,
                 rows::proxy_defaults,
             ),
             service_defaults: followed(
                 "servicedefaults",
-                custom("ServiceDefaults", "servicedefaults"),
+                mesh("ServiceDefaults", "servicedefaults"),
                 &metrics,
                 rows::service_defaults,
             ),
-            token_secrets: logins.then(accounts),
+            token_secrets: settings.acl.is_some().then(accounts),
+            constraints: settings.openshift.then(constraints),
             metrics,
         }))
     }
@@ -112,7 +121,14 @@ impl Watches {
             &known.service_defaults.state,
         ];
         let accounts = known.token_secrets.iter().map(|followed| &followed.state);
-        states.into_iter().chain(accounts).filter(|state| !state.synced()).map(|state| state.name()).collect()
+        let constraints = known.constraints.iter().map(|followed| &followed.state);
+        states
+            .into_iter()
+            .chain(accounts)
+            .chain(constraints)
+            .filter(|state| !state.synced())
+            .map(|state| state.name())
+            .collect()
     }
 
     /// What surrounds a Pod with these labels in the Namespace of this name.
@@ -135,6 +151,7 @@ impl Watches {
             proxy_defaults: known.proxy_defaults.table.get("", "global").unwrap_or_default(),
             service_defaults: known.service_defaults.table.of(""),
             token_secrets: known.token_secrets.as_ref().map(|known| known.table.of(namespace)).unwrap_or_default(),
+            constraints: known.constraints.as_ref().map(|known| known.table.of("")).unwrap_or_default(),
         })
     }
 

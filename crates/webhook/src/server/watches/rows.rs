@@ -1,7 +1,7 @@
 //! What is kept of each object: no more than a review can need.
 
 use crate::boolean;
-use crate::surroundings::{ProxyDefaults, ServiceDefaults};
+use crate::surroundings::{AllowedUsers, ProxyDefaults, ServiceDefaults};
 use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use kube::core::DynamicObject;
 use redirect::contract::SERVICE_IGNORE;
@@ -73,6 +73,22 @@ pub(super) fn token_secret(account: &ServiceAccount) -> Option<Row<String>> {
     Some(Row { namespace: account.metadata.namespace.clone()?, name: account.metadata.name.clone()?, value: secret })
 }
 
+/// Which users a security context constraint of OpenShift allows.
+pub(super) fn constraint(object: &DynamicObject) -> Option<Row<AllowedUsers>> {
+    let name = object.metadata.name.clone()?;
+    let strategy = object.data.get("runAsUser")?;
+    let number = |key: &str| strategy.get(key)?.as_u64().and_then(|id| u32::try_from(id).ok());
+    let value = match strategy.get("type")?.as_str()? {
+        "MustRunAs" => AllowedUsers::One(number("uid")?),
+        "MustRunAsRange" => match (number("uidRangeMin"), number("uidRangeMax")) {
+            (Some(first), Some(last)) => AllowedUsers::Range(first, last),
+            _ => AllowedUsers::OfNamespace,
+        },
+        _ => AllowedUsers::Any,
+    };
+    Some(Row { namespace: String::new(), name, value })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +111,19 @@ mod tests {
         let row = service(&serde_json::from_value(json!({"metadata": metadata, "spec": spec}))?);
         let pod = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
         assert_eq!(row.map(|row| row.value.selects(&pod)), selects);
+        Ok(())
+    }
+
+    #[rstest]
+    #[case::range(json!({"type": "MustRunAsRange", "uidRangeMin": 5, "uidRangeMax": 9}), Some(AllowedUsers::Range(5, 9)))]
+    #[case::of_namespace(json!({"type": "MustRunAsRange"}), Some(AllowedUsers::OfNamespace))]
+    #[case::one(json!({"type": "MustRunAs", "uid": 7}), Some(AllowedUsers::One(7)))]
+    #[case::any(json!({"type": "RunAsAny"}), Some(AllowedUsers::Any))]
+    #[case::not_root(json!({"type": "MustRunAsNonRoot"}), Some(AllowedUsers::Any))]
+    #[case::negative(json!({"type": "MustRunAs", "uid": -7}), None)]
+    fn constraints(#[case] strategy: Value, #[case] users: Option<AllowedUsers>) -> Result<(), serde_json::Error> {
+        let object = json!({"metadata": {"name": "own"}, "runAsUser": strategy});
+        assert_eq!(constraint(&serde_json::from_value(object)?).map(|row| row.value), users);
         Ok(())
     }
 }
