@@ -1,0 +1,44 @@
+//! What plugin and node agent say to each other: JSON objects, one line each way, over a socket; and a lease.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long the agent may think. It may wait itself for a Pod that its watch has not seen yet.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An agent that has not been heard of for so long is gone. It touches its lease every ten seconds; a new version of it may have to
+/// be fetched from far away in between.
+pub const LIFETIME: Duration = Duration::from_secs(300);
+
+/// What the plugin says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Message {
+    /// Which annotations has this Pod?
+    Annotations(PodName),
+    /// This Pod is redirected now. Nothing is answered.
+    Redirected(PodName),
+}
+
+/// A Pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid, where the runtime has told it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    /// The Pod's annotations.
+    Annotations(BTreeMap<String, String>),
+    /// Why there is no answer.
+    Failed(String),
+}

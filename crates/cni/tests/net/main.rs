@@ -1,0 +1,7 @@
+//! The plugin as runtimes start it: a process with an environment and standard input, in namespaces made for each test.
+
+mod add;
+mod bed;
+mod check;
+mod protocol;
+mod refused;
