@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: Transparent proxy is on exactly where it was asked for
   The Helm value sets the cluster default, a namespace label overrides it,
   a pod annotation overrides both.
@@ -121,7 +122,7 @@ Feature: Transparent proxy is on exactly where it was asked for
       | false  | plaintext  |
       | true   | mutual TLS |
 
-  @EN-08 @documented @sim @kind
+  @EN-08 @one-mechanism @documented @sim @kind
   Scenario Outline: Versions below the documented minimum are refused before anything is installed
     Given a mesh with:
       | consul version | <consul> |
@@ -138,7 +139,7 @@ Feature: Transparent proxy is on exactly where it was asked for
       | 1.13.0 | 0.47.1 | true  | fails  |
       | 1.13.0 | 0.48.0 | true  | passes |
 
-  @EN-09 @documented @sim
+  @EN-09 @one-mechanism @documented @sim
   Scenario: A node without ip_tables fails closed
     Given a mesh with:
       | node lacks | ip_tables |
@@ -159,7 +160,7 @@ Feature: Transparent proxy is on exactly where it was asked for
     And it is mutual TLS for "static-server" from "static-client" to "static-server"
     And the redirect rules of "static-client" are absent
 
-  @EN-11 @peer @sim @kind
+  @EN-11 @one-mechanism @peer @sim @kind
   Scenario: Without a webhook the mesh waits, and everything else starts
     Given a mesh
     And the workload "static-server"

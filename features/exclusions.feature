@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: Annotations take chosen traffic out of redirection
   Background:
     Given a mesh
@@ -83,7 +84,7 @@ Feature: Annotations take chosen traffic out of redirection
     Then "static-client" sent it through its proxy
 
   @EX-06 @documented @sim @kind
-  Scenario Outline: The init container honours every kind of exclusion
+  Scenario Outline: Both mechanisms honour every kind of exclusion
     Given redirection by the <mechanism>
     And the external endpoint "web" at "198.51.100.10:80"
     And the workload "caller" with:
@@ -97,6 +98,9 @@ Feature: Annotations take chosen traffic out of redirection
       | init container | transparent-proxy-exclude-outbound-ports | 80              |
       | init container | transparent-proxy-exclude-outbound-cidrs | 198.51.100.0/24 |
       | init container | transparent-proxy-exclude-uids           | 1000            |
+      | CNI plugin     | transparent-proxy-exclude-outbound-ports | 80              |
+      | CNI plugin     | transparent-proxy-exclude-outbound-cidrs | 198.51.100.0/24 |
+      | CNI plugin     | transparent-proxy-exclude-uids           | 1000            |
 
   @EX-07 @documented @sim @kind
   Scenario Outline: Lists may be written as the documentation writes them

@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: All TCP in and out of the pod goes through the sidecar, whatever installs the rules
 
   @RD-01 @documented @sim @kind

@@ -96,6 +96,7 @@ Feature: There is no way around the mesh
     Examples:
       | mechanism      |
       | init container |
+      | CNI plugin     |
 
   @SE-08 @beyond @sim @kind
   Scenario Outline: Bookkeeping annotations set by hand give no way out

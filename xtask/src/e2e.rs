@@ -6,7 +6,7 @@ use crate::run::{bin_dir, cargo, check, command, target_dir};
 use crate::{Stop, envoy, packages, report};
 
 /// Crates whose programs a run starts.
-const CRATES: &[&str] = &["bdd", "sim", "mesh", "webhook", "init", "workload"];
+const CRATES: &[&str] = &["bdd", "sim", "mesh", "webhook", "init", "cni", "workload"];
 
 /// Runs the features; `arguments` go to the runner as they are.
 pub(crate) fn run(arguments: Vec<String>) -> Result<(), Stop> {

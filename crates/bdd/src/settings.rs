@@ -207,6 +207,14 @@ impl Settings {
         })
     }
 
+    /// Whether the CNI plugin redirects.
+    ///
+    /// # Errors
+    /// As [`Self::mechanism`].
+    pub fn is_cni(&self) -> Result<bool> {
+        Ok(self.mechanism()? == Mechanism::CniPlugin)
+    }
+
     /// Address families of Pods and Services.
     ///
     /// # Errors
@@ -284,11 +292,7 @@ impl Settings {
     /// When a value cannot be read.
     pub fn plan(&self) -> Result<Plan> {
         let own = |key| self.get(key).map(str::to_owned);
-        Ok(Plan {
-            consul: own("consul version"),
-            chart: own("chart version"),
-            cni: self.mechanism()? == Mechanism::CniPlugin,
-        })
+        Ok(Plan { consul: own("consul version"), chart: own("chart version"), cni: self.is_cni()? })
     }
 
     /// Refuses what this bed cannot build yet, by name.
@@ -296,9 +300,7 @@ impl Settings {
     /// # Errors
     /// Names the setting and the issue that brings it.
     pub fn buildable(&self) -> Result<()> {
-        if self.mechanism()? == Mechanism::CniPlugin {
-            return Err(comes_with("redirection by the CNI plugin", Issue::Cni));
-        }
+        self.mechanism()?;
         let refused = [
             ("connectInject.dataplaneAsSidecarInitContainer.defaultEnabled", "true", Issue::Webhook),
             ("global.acls.manageSystemACLs", "true", Issue::Webhook),

@@ -130,6 +130,12 @@ impl Lab {
         &self.control_plane
     }
 
+    /// What is a node's own of its file system: `etc/cni/net.d` and `opt/cni/bin` are in there.
+    #[must_use]
+    pub fn node_root(&self, node: &str) -> PathBuf {
+        crate::kubelet::host_root(&self.scratch, node)
+    }
+
     /// Adds a host that is no Pod.
     ///
     /// # Errors
@@ -273,6 +279,7 @@ async fn kubelets(
             tempo: options.tempo,
             lacks: options.lacks.clone(),
             cluster_dns: first(plan.dns_service()),
+            hands_over_annotations: options.hands_over_annotations,
         })
         .await?;
         api.register_agent(&node.name, Arc::clone(&kubelet) as Arc<dyn NodeAgent>);

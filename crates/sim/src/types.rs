@@ -64,6 +64,8 @@ pub struct LabOptions {
     pub lacks: Vec<Missing>,
     /// Edits API responses on their way out; for saboteurs. `None` in every honest run.
     pub tamper: Option<Arc<dyn Tamper>>,
+    /// The container runtime hands the Pods' annotations to CNI plugins that declare the capability, as containerd and CRI-O do.
+    pub hands_over_annotations: bool,
 }
 
 /// A kernel feature taken from the containers of a lab by a seccomp program that answers as a kernel without it does.

@@ -31,6 +31,7 @@ fn options(directory: &tempfile::TempDir, families: Families) -> LabOptions {
         tempo: 40.0,
         lacks: Vec::new(),
         tamper: None,
+        hands_over_annotations: true,
     }
 }
 

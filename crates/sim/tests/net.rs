@@ -41,6 +41,7 @@ fn options(nodes: usize, families: Families) -> LabOptions {
         tempo: 40.0,
         lacks: Vec::new(),
         tamper: None,
+        hands_over_annotations: true,
     }
 }
 

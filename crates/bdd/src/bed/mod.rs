@@ -81,6 +81,8 @@ pub trait Bed: Send + Sync {
     async fn component(&self, component: Component, of: Option<&PodRef>, state: State) -> Result<()>;
     /// Changes the installation to these settings.
     async fn reconfigure(&self, settings: &Settings) -> Result<()>;
+    /// Types of the CNI plugins in the chain of a node, in order.
+    fn chained_plugins(&self) -> Result<Vec<String>>;
     /// A command line that joins the Pod's network, for a person.
     fn join_line(&self, pod: &PodRef) -> String;
     /// Ends everything.

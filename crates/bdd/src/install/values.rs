@@ -42,6 +42,7 @@ pub(super) fn change(deployment: &mut Value, settings: &Settings, servers: &str)
         }
     }
     set(args, "rule-backend", &[settings.backend()?.to_string()]);
+    set(args, "enable-cni", &[settings.is_cni()?.to_string()]);
     set(args, "enable-consul-dns", &[settings.consul_dns()?.to_string()]);
     if let Some(allowed) = settings.list("connectInject.k8sAllowNamespaces") {
         set(args, "allow-k8s-namespace", &allowed);

@@ -11,6 +11,7 @@ use gherkin::tagexpr::TagOperation;
 use gherkin::{Feature, GherkinEnv, ParseFileError, Rule, Scenario};
 use regex::Regex;
 
+use super::mechanisms;
 use crate::evidence::slug;
 
 /// Which scenarios are wanted.
@@ -35,14 +36,14 @@ pub struct Named {
 
 /// Scenarios by file and line.
 #[derive(Debug, Default)]
-pub struct Names(HashMap<(PathBuf, usize), Named>);
+pub struct Names(HashMap<(PathBuf, usize, String), Named>);
 
 impl Names {
     /// The name of a scenario; its own name when it is not known.
     #[must_use]
     pub fn of(&self, feature: &Feature, scenario: &Scenario) -> Named {
         let path = feature.path.clone().unwrap_or_default();
-        self.0.get(&(path.clone(), scenario.position.line)).cloned().unwrap_or_else(|| Named {
+        self.0.get(&(path.clone(), scenario.position.line, scenario.name.clone())).cloned().unwrap_or_else(|| Named {
             name: scenario.name.clone(),
             folder: slug(&scenario.name).into(),
             path: path.display().to_string(),
@@ -102,7 +103,7 @@ pub fn parse(paths: &[PathBuf]) -> Result<Parsed> {
                 e.name
             )
         })?;
-        features.push(feature);
+        features.push(mechanisms::each(feature));
     }
     Ok(Parsed(features))
 }
@@ -209,7 +210,7 @@ impl Parsed {
                     folder: PathBuf::from(&stem).join(format!("{}{end}", slug(&scenario.name))),
                     path: path.display().to_string(),
                 };
-                names.insert((path.clone(), scenario.position.line), named);
+                names.insert((path.clone(), scenario.position.line, scenario.name.clone()), named);
             }
         }
         Names(names)

@@ -9,7 +9,7 @@ use crate::suite::Settings;
 /// Programs of the machine that labs use.
 const TOOLS: &[(&str, &str)] = &[("iptables-nft-save", "iptables"), ("iptables-nft-restore", "iptables")];
 /// Programs of the workspace.
-const PROGRAMS: &[&str] = &["webhook", "connect-init", "consul-dataplane", "workload", "sim-container"];
+const PROGRAMS: &[&str] = &["webhook", "connect-init", "consul-dataplane", "consul-cni", "workload", "sim-container"];
 /// What the sandbox gives its root user, by number and name.
 const CAPABILITIES: &[(u32, &str)] = &[(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (21, "CAP_SYS_ADMIN")];
 

@@ -2,6 +2,7 @@
 
 mod features;
 mod machine;
+mod mechanisms;
 
 use std::fs::File;
 use std::path::PathBuf;

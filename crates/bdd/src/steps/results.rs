@@ -208,16 +208,30 @@ async fn task(world: &mut World, mut arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-async fn component_shows(_: &mut World, mut arguments: Arguments) -> Result<()> {
+async fn component_shows(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let component = arguments.get::<Component>()?;
     let rows = arguments.pairs()?;
-    let (key, _) = rows.first().context("read the table: it is empty")?;
+    let (first, _) = rows.first().context("read the table: it is empty")?;
     let issue = match component {
         Component::MeshGateway => Issue::Clusters,
         Component::ControlPlane => Issue::Mesh,
         _ => Issue::Cni,
     };
-    Err(comes_with(&format!("{key} of the {component}"), issue))
+    for (key, wanted) in &rows {
+        if (component, key.as_str()) != (Component::Node, "last chained plugin") {
+            return Err(comes_with(&format!("{first} of the {component}"), issue));
+        }
+        let chain = world.bed().await?.chained_plugins()?;
+        let last = chain.last().map_or("none", String::as_str);
+        let fits = match wanted.strip_prefix("not ") {
+            Some(other) => last != other,
+            None => last == wanted,
+        };
+        if !fits {
+            bail!("expected that the {key} of the {component} is {wanted}: the chain is {}", chain.join(", "));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -44,9 +44,6 @@ impl World {
     pub(crate) async fn redirect_by(&mut self, mechanism: Mechanism) -> Result<()> {
         let before = self.settings.clone();
         self.settings.redirect_by(mechanism);
-        if mechanism == Mechanism::CniPlugin {
-            return Err(comes_with("redirection by the CNI plugin", Issue::Cni));
-        }
         self.reconfigure(before).await
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container as ContainerOfPod;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::RETRY;
@@ -11,6 +12,7 @@ use super::events::Severity;
 use super::pod::PodRuntime;
 use super::state::{Role, Slot, State};
 use super::volumes::{self, Volumes};
+use crate::SandboxInfo;
 
 impl PodRuntime {
     /// Runs the Pod; never returns. Supervisors of its containers go into `tasks`.
@@ -93,12 +95,11 @@ impl PodRuntime {
             self.state.send_modify(|state| state.pod_ips.clone_from(&node.info.addresses));
             return;
         }
-        let (namespace, name, uid) = self.names();
         let sandbox = loop {
-            match node.network.attach_pod(&node.info.name, &namespace, &name, &uid).await {
+            match self.make_network().await {
                 Ok(sandbox) => break sandbox,
                 Err(error) => {
-                    let message = format!("Failed to create pod sandbox: {:#}", anyhow::Error::from(error));
+                    let message = format!("Failed to create pod sandbox: {error:#}");
                     self.event(None, Severity::Warning, "FailedCreatePodSandBox", message);
                 }
             }
@@ -108,6 +109,20 @@ impl PodRuntime {
         self.set_sysctls();
         node.observer.created(sandbox).await;
         self.state.send_modify(|state| state.pod_ips = node.network.announced(&sandbox.addresses));
+    }
+
+    /// The lab's own network, and what the node's other plugins make of it. Where one of them fails nothing is left.
+    async fn make_network(&self) -> anyhow::Result<SandboxInfo> {
+        let node = &self.node;
+        let (namespace, name, uid) = self.names();
+        let list = node.networking.list()?;
+        let sandbox = node.network.attach_pod(&node.info.name, &namespace, &name, &uid).await?;
+        let annotations = json!(self.pod().metadata.annotations.clone().unwrap_or_default());
+        if let Err(error) = node.networking.add(list, &node.info, &sandbox, annotations).await {
+            node.network.detach_pod(&sandbox).await?;
+            anyhow::bail!("failed to setup network for sandbox \"{uid}\": {error}");
+        }
+        Ok(sandbox)
     }
 
     /// `securityContext.sysctls`, of the network ones.

@@ -19,6 +19,7 @@ use crate::{ImageTable, Missing, NodeInfo, ProbeOutcome, SandboxInfo, SandboxObs
 
 mod agent;
 mod boot;
+mod cni;
 mod env;
 mod etc;
 mod events;
@@ -38,6 +39,8 @@ mod supervise;
 mod tempo;
 mod termination;
 mod volumes;
+
+pub(crate) use node::host_root;
 
 use node::Node;
 use pod::PodRuntime;
@@ -80,6 +83,8 @@ pub struct KubeletOptions {
     pub lacks: Vec<Missing>,
     /// The cluster's DNS, as Pods reach it.
     pub cluster_dns: IpAddr,
+    /// The runtime hands the Pods' annotations to CNI plugins that declare the capability, as containerd and CRI-O do.
+    pub hands_over_annotations: bool,
 }
 
 /// A running kubelet.

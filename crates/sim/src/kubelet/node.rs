@@ -1,11 +1,12 @@
 //! What all Pods of a node share.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 
+use super::cni::Networking;
 use super::events::Events;
 use super::tempo::Tempo;
 use super::{KubeletApi, KubeletOptions};
@@ -16,6 +17,7 @@ pub(super) struct Node {
     pub(super) info: NodeInfo,
     pub(super) client: kube::Client,
     pub(super) network: Arc<Network>,
+    pub(super) networking: Networking,
     pub(super) api: KubeletApi,
     pub(super) images: ImageTable,
     pub(super) observer: Arc<dyn SandboxObserver>,
@@ -45,12 +47,16 @@ impl Node {
             tempo,
             lacks,
             cluster_dns,
+            hands_over_annotations,
         } = options;
         let (pods, mountpoint, logs) = (scratch.join("pods"), scratch.join("rootfs"), artifacts.join("logs"));
         for directory in [&pods, &mountpoint, &logs] {
             std::fs::create_dir_all(directory).with_context(|| format!("make directory {}", directory.display()))?;
         }
+        let networking = Networking::new(&host_root(&scratch, &node.name), hands_over_annotations)
+            .context("make the node's network configuration")?;
         Ok(Self {
+            networking,
             events: Events::start(client.clone(), node.name.clone()),
             info: node,
             client,
@@ -67,4 +73,9 @@ impl Node {
             shim: crate::runtime::shim_path()?,
         })
     }
+}
+
+/// What is the node's own of its file system: its network configuration and plugins.
+pub(crate) fn host_root(scratch: &Path, node: &str) -> PathBuf {
+    scratch.join("nodes").join(node)
 }

@@ -177,6 +177,13 @@ impl PodRuntime {
     async fn leave_network(&self) {
         let Some(sandbox) = self.sandbox.get() else { return };
         self.node.observer.removed(sandbox).await;
+        while let Err(error) = self.node.networking.del(&self.node.info, sandbox).await {
+            self.event(None, Severity::Warning, "FailedKillPod", format!("error killing pod: {error}"));
+            tokio::select! {
+                () = self.gone.cancelled() => break,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
         if let Err(error) = self.node.network.detach_pod(sandbox).await {
             tracing::warn!(pod = %sandbox.pod, %error, "detaching a pod");
         }

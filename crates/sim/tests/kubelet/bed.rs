@@ -64,6 +64,7 @@ impl Bed {
             tempo: 40.0,
             lacks: lacks.clone(),
             tamper: None,
+            hands_over_annotations: true,
         };
         let network = Arc::new(Network::build(&options).await.expect("a network (run as root)"));
         let node = network.nodes()[0].clone();
@@ -94,6 +95,7 @@ impl Bed {
             artifacts,
             tempo: 40.0,
             lacks,
+            hands_over_annotations: true,
             cluster_dns: "10.96.0.10".parse().expect("an address"),
         })
         .await

@@ -1,6 +1,7 @@
 //! The bed on one machine: a lab of network namespaces with the product installed and the stand-in mesh running.
 
 mod admin;
+mod cni;
 mod external;
 mod images;
 mod observer;
@@ -63,6 +64,8 @@ pub struct SimBed {
     families: Families,
     work: PathBuf,
     outer_pid: i32,
+    /// The CNI plugin's program.
+    plugin: PathBuf,
 }
 
 impl SimBed {
@@ -106,6 +109,7 @@ impl SimBed {
             tempo: TEMPO,
             lacks: settings.lacks()?,
             tamper: saboteur.and_then(|s| s.api_tamper()),
+            hands_over_annotations: true,
         })
         .await?;
         match Self::furnish(suite, settings, &lab, &taps, timeline).await {
@@ -121,6 +125,7 @@ impl SimBed {
                 families,
                 work,
                 outer_pid: suite.settings.outer_pid,
+                plugin: suite.settings.bin_dir.join(cni::PLUGIN),
                 lab,
             }),
             Err(error) => {
@@ -166,6 +171,7 @@ impl SimBed {
         })
         .context("start the mesh's servers")?;
         let servers = address.to_string();
+        cni::bring_to(lab, &suite.settings.bin_dir.join(cni::PLUGIN), settings.is_cni()?)?;
         install::webhook(&cluster, &pods, settings, &servers, READY).await?;
         reachable(lab, &cluster).await?;
         timeline.note("the webhook is up");
@@ -369,8 +375,14 @@ impl Bed for SimBed {
         if settings.families()? != self.families {
             bail!("change the address families of a running mesh");
         }
+        cni::bring_to(&self.lab, &self.plugin, settings.is_cni()?)?;
         install::reconfigure(&self.cluster, &self.pods, settings, &self.servers, READY).await?;
         reachable(&self.lab, &self.cluster).await
+    }
+
+    fn chained_plugins(&self) -> Result<Vec<String>> {
+        let node = self.lab.nodes().first().context("find a node")?;
+        cni::chain(&self.lab.node_root(&node.name))
     }
 
     fn join_line(&self, pod: &PodRef) -> String {

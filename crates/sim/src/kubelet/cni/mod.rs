@@ -1,0 +1,191 @@
+//! The part of a container runtime that makes Pods' networks: it runs the plugins of the first network configuration in
+//! `/etc/cni/net.d` of its node, as libcni does for containerd and CRI-O.
+//!
+//! One type of plugin is built in: [`BUILT_IN`], the lab's own network, which is to be the first of the list. All others are programs
+//! in `/opt/cni/bin` of the node and run in the node's network namespace. Each gets the list's name and version, the result of the
+//! one before, and what the runtime knows of the capabilities that it declares.
+//!
+//! | | containerd | here |
+//! |---|---|---|
+//! | which configuration | the first by name, read again when the directory changes | the first by name, read for every Pod |
+//! | several networks (`max_conf_num`) | possible | one |
+//! | a failed `ADD` | `DEL` in reverse, an event, a new sandbox | the same |
+//! | `DEL` | with the configuration and result of the `ADD`, until it succeeds | the same |
+//! | capabilities | port mappings, bandwidth, DNS, annotations | annotations, where [`Options::annotations`] says so |
+
+mod call;
+mod config;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use call::Call;
+use config::List;
+use serde_json::{Value, json};
+
+use crate::{NodeInfo, SandboxInfo};
+
+/// Type of the built-in plugin.
+pub(crate) const BUILT_IN: &str = "lab";
+
+/// What a node has before anybody changes it.
+const DEFAULT: &str = r#"{
+  "cniVersion": "1.0.0",
+  "name": "lab",
+  "plugins": [
+    {
+      "type": "lab"
+    }
+  ]
+}
+"#;
+
+/// Where a node has its network configuration, and what its runtime does.
+pub(super) struct Networking {
+    net_dir: PathBuf,
+    bin_dir: PathBuf,
+    /// The runtime hands the Pod's annotations to plugins that declare the capability.
+    annotations: bool,
+    /// What each sandbox was attached with, by its uid, for its end.
+    attached: Mutex<std::collections::HashMap<String, Attached>>,
+}
+
+#[derive(Clone)]
+struct Attached {
+    list: List,
+    result: Value,
+    annotations: Value,
+}
+
+/// A Pod's network could not be made or taken down by the plugins.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Failed(String);
+
+impl Networking {
+    /// With the lab's own network and nothing else.
+    pub(super) fn new(root: &Path, annotations: bool) -> std::io::Result<Self> {
+        let (net_dir, bin_dir) = (root.join("etc/cni/net.d"), root.join("opt/cni/bin"));
+        std::fs::create_dir_all(&net_dir)?;
+        std::fs::create_dir_all(&bin_dir)?;
+        std::fs::write(net_dir.join("10-lab.conflist"), DEFAULT)?;
+        Ok(Self { net_dir, bin_dir, annotations, attached: Mutex::default() })
+    }
+
+    /// The configuration for the next Pod.
+    pub(super) fn list(&self) -> Result<List, Failed> {
+        let list = List::first(&self.net_dir).map_err(Failed)?;
+        match list.plugins.first().map(|plugin| plugin["type"] == BUILT_IN) {
+            Some(true) => Ok(list),
+            _ => Err(Failed(format!("network {}: the first plugin must be of type {BUILT_IN}", list.name))),
+        }
+    }
+
+    /// Runs the plugins after the built-in one, which has made this sandbox.
+    pub(super) async fn add(
+        &self,
+        list: List,
+        node: &NodeInfo,
+        sandbox: &SandboxInfo,
+        annotations: Value,
+    ) -> Result<(), Failed> {
+        let mut attached = Attached { result: made(&list, sandbox), list, annotations };
+        for (index, plugin) in attached.list.plugins.iter().enumerate().skip(1) {
+            let conf = self.conf(&attached, plugin, Some(&attached.result));
+            match self.call(plugin, "ADD", node, sandbox, &conf).run().await {
+                Ok(Some(result)) => attached.result = result,
+                Ok(None) => {}
+                Err(why) => {
+                    let kind = plugin["type"].as_str().unwrap_or_default();
+                    self.remove(&attached, index + 1, node, sandbox).await.ok();
+                    return Err(Failed(format!("plugin type=\"{kind}\" failed (add): {why}")));
+                }
+            }
+        }
+        self.lock().insert(sandbox.uid.clone(), attached);
+        Ok(())
+    }
+
+    /// Runs the plugins in reverse, with what the sandbox was attached with.
+    pub(super) async fn del(&self, node: &NodeInfo, sandbox: &SandboxInfo) -> Result<(), Failed> {
+        let Some(attached) = self.lock().get(&sandbox.uid).cloned() else { return Ok(()) };
+        self.remove(&attached, attached.list.plugins.len(), node, sandbox).await?;
+        self.lock().remove(&sandbox.uid);
+        Ok(())
+    }
+
+    async fn remove(
+        &self,
+        attached: &Attached,
+        count: usize,
+        node: &NodeInfo,
+        sandbox: &SandboxInfo,
+    ) -> Result<(), Failed> {
+        for plugin in attached.list.plugins[..count].iter().skip(1).rev() {
+            let conf = self.conf(attached, plugin, Some(&attached.result));
+            let called = self.call(plugin, "DEL", node, sandbox, &conf).run().await;
+            called.map_err(|why| {
+                let kind = plugin["type"].as_str().unwrap_or_default();
+                Failed(format!("plugin type=\"{kind}\" failed (delete): {why}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The plugin's entry, completed.
+    fn conf(&self, attached: &Attached, plugin: &Value, previous: Option<&Value>) -> Value {
+        const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+        let mut conf = plugin.clone();
+        conf["name"] = json!(attached.list.name);
+        conf["cniVersion"] = json!(attached.list.version);
+        if let Some(previous) = previous {
+            conf["prevResult"] = previous.clone();
+        }
+        if self.annotations && plugin["capabilities"][ANNOTATIONS] == true {
+            conf["runtimeConfig"] = json!({ANNOTATIONS: attached.annotations});
+        }
+        if let Some(conf) = conf.as_object_mut() {
+            conf.remove("capabilities");
+        }
+        conf
+    }
+
+    fn call<'a>(
+        &'a self,
+        plugin: &Value,
+        verb: &'a str,
+        node: &'a NodeInfo,
+        sandbox: &'a SandboxInfo,
+        conf: &Value,
+    ) -> Call<'a> {
+        let program = self.bin_dir.join(plugin["type"].as_str().unwrap_or_default());
+        Call { program, bin_dir: &self.bin_dir, verb, node, sandbox, stdin: conf.to_string() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<String, Attached>> {
+        // a panic elsewhere leaves a map that is still a map
+        self.attached.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// What the built-in plugin answers.
+fn made(list: &List, sandbox: &SandboxInfo) -> Value {
+    let bits = |address: &std::net::IpAddr| if address.is_ipv4() { 32 } else { 128 };
+    let families = list.version.starts_with("0.");
+    let addresses = sandbox.addresses.iter().map(|address| {
+        let mut ip = json!({"interface": 1, "address": format!("{address}/{}", bits(address))});
+        if families {
+            ip["version"] = json!(if address.is_ipv4() { "4" } else { "6" });
+        }
+        ip
+    });
+    json!({
+        "cniVersion": list.version,
+        "interfaces": [
+            {"name": sandbox.host_interface},
+            {"name": "eth0", "sandbox": sandbox.netns.proc_path()},
+        ],
+        "ips": addresses.collect::<Vec<_>>(),
+        "dns": {},
+    })
+}
