@@ -8,8 +8,9 @@
 //! Probes that the configuration lets through come from the node, whose addresses are found in the environment and the Pod's
 //! routes: see [`probe_sources`] for what is assumed, and what a wrong assumption leads to.
 //!
-//! What is absent: logging in to ACLs, gateways, and proof of redirection where a CNI plugin redirects. The first two are
-//! refused with a message.
+//! Where a CNI plugin redirects, the program proves by a connection that it has, and fails the Pod otherwise.
+//!
+//! What is absent: logging in to ACLs, and gateways. Both are refused with a message.
 //!
 //! A second program, `redirect-traffic`, does the redirection alone, checks it, undoes it and explains it: see
 //! [`redirect_traffic`].
@@ -26,6 +27,7 @@ pub mod flags;
 mod log;
 pub mod overrides;
 pub mod probe_sources;
+mod proof;
 mod proxy_id;
 mod reader;
 pub mod redirect_traffic;
@@ -57,6 +59,10 @@ pub fn main(arguments: Vec<String>, environment: impl Fn(&str) -> Option<String>
 /// # Errors
 /// As [`main`].
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    if let Some(port) = settings.proof {
+        proof::prove(port).context("prove that this Pod is redirected")?;
+        tracing::info!(port, "the CNI plugin has redirected this Pod");
+    }
     let mut redirection = settings.redirect.clone();
     let mut exempt = None;
     if let Some(config) = &mut redirection {

@@ -21,6 +21,8 @@ pub(crate) const REDIRECT_SOURCE: &str = contract::REDIRECT_TRAFFIC_CONFIG_ENV;
 /// Everything the program needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Where a CNI plugin redirects: the outbound listener's port, that a dial must be redirected to before anything else.
+    pub proof: Option<u16>,
     /// Whose registration to wait for.
     pub pod: Pod,
     /// Where to ask for it.
@@ -52,6 +54,11 @@ const FLAGS: &[Flag] = &[
     flag("redirect-traffic-config", contract::REDIRECT_TRAFFIC_CONFIG_ENV, "What to redirect, as JSON."),
     flag("rule-backend", "", "auto, nftables, iptables-nft or iptables-legacy (auto)."),
     switch("dual-stack", contract::DUAL_STACK_ENV, "Redirect IPv6 too."),
+    flag(
+        "redirection-proof",
+        contract::PROOF_ENV,
+        "Port of the outbound listener: prove that a CNI plugin has redirected this Pod.",
+    ),
     flag("log-level", "", "trace, debug, info, warn or error (info)."),
     switch("log-json", "", "Log as JSON."),
     flag("addresses", servers::ADDRESSES, "Consul servers: address or DNS name, several separated by commas."),
@@ -72,6 +79,10 @@ const FLAGS: &[Flag] = &[
     flag("tls-server-name", servers::TLS_SERVER_NAME, "Name in the certificate of the Consul servers."),
     flag("auth-method-name", servers::LOGIN_AUTH_METHOD, "ACL login; not supported yet."),
 ];
+
+fn port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|port| *port != 0)
+}
 
 const PROGRAM: Program = Program { name: "connect-init", usage: "connect-init [flags]", flags: FLAGS };
 
@@ -107,6 +118,7 @@ impl Reader<'_> {
         };
         let redirect = self.redirect_config();
         Settings {
+            proof: self.parsed("redirection-proof", port, "a port, 1 to 65535"),
             pod,
             servers: self.servers(),
             proxy_id_file: self.text("proxy-id-file").map_or_else(default_proxy_id_file, PathBuf::from),
@@ -124,7 +136,6 @@ impl Reader<'_> {
         if addresses.starts_with("exec=") {
             self.mistakes.push("CONSUL_ADDRESSES: exec= is not supported: name addresses or a DNS name".to_owned());
         }
-        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
         let timeout = |text: &str| duration::parse(text).filter(|timeout| !timeout.is_zero());
         Servers {
             hosts: addresses.split(',').map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect(),

@@ -47,6 +47,9 @@ pub struct Config {
     /// configuration, so that it is usually empty in JSON; without any, no port is exempt. Not in Consul's JSON either; written
     /// only when there are any.
     pub probe_sources: Vec<String>,
+    /// Redirect every user's dial of [`PROOF`](crate::contract::PROOF), excluded ones' too: proof that the rules are in force, for
+    /// a program that the rules exempt. Not in Consul's JSON either; written only when set.
+    pub proof: bool,
     /// Path of the network namespace the rules go into; empty means the current one. Filled in by a CNI plugin.
     pub net_ns: String,
 }
@@ -97,6 +100,8 @@ struct Wire<'a> {
     probe_ports: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     probe_sources: &'a [String],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    proof: bool,
 }
 
 impl Serialize for Config {
@@ -119,6 +124,7 @@ impl Serialize for Config {
             safeguards,
             probe_ports,
             probe_sources,
+            proof,
             net_ns,
         } = self;
         Wire {
@@ -137,6 +143,7 @@ impl Serialize for Config {
             safeguards,
             probe_ports,
             probe_sources,
+            proof: *proof,
         }
         .serialize(serializer)
     }
@@ -176,7 +183,7 @@ impl<'de> Visitor<'de> for GoDecoder {
 }
 
 /// The keys, folded as Go compares them.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "consuldnsip",
     "consuldnsport",
     "proxyuserid",
@@ -192,6 +199,7 @@ const KEYS: [&str; 15] = [
     "safeguards",
     "probeports",
     "probesources",
+    "proof",
 ];
 
 fn set(config: &mut Config, folded: &str, value: &Value) -> Result<(), &'static str> {
@@ -224,6 +232,7 @@ fn set(config: &mut Config, folded: &str, value: &Value) -> Result<(), &'static 
         "safeguards" => put_list(&mut config.safeguards, value),
         "probeports" => put_list(&mut config.probe_ports, value),
         "probesources" => put_list(&mut config.probe_sources, value),
+        "proof" => put(&mut config.proof, value, "must be true or false"),
         "netns" => put(&mut config.net_ns, value, STRING),
         "iptablesprovider" if !value.is_null() => Err("must be null"),
         _ => Ok(()),
@@ -265,10 +274,10 @@ mod tests {
             safeguards: vec!["refuse-udp".into()],
             probe_ports: vec!["9000".into()],
             probe_sources: vec!["10.0.0.1".into()],
+            proof: true,
             ..golden()
         };
-        let ours =
-            r#","ExcludeGIDs":["7"],"Safeguards":["refuse-udp"],"ProbePorts":["9000"],"ProbeSources":["10.0.0.1"]}"#;
+        let ours = r#","ExcludeGIDs":["7"],"Safeguards":["refuse-udp"],"ProbePorts":["9000"],"ProbeSources":["10.0.0.1"],"Proof":true}"#;
         let expected = GOLDEN.replace('}', ours);
         assert_eq!(config.to_json(), expected);
         assert_eq!(Config::from_json(&expected).expect("ours"), config);

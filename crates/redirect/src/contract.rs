@@ -1,6 +1,8 @@
 //! The contract between webhook, CNI plugin, init container and control plane, written once: annotation and label keys,
 //! ports, user ids, paths and names, as consul-k8s uses them.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 /// Prefix of every annotation and label key below.
 pub const PREFIX: &str = "consul.hashicorp.com/";
 
@@ -98,6 +100,12 @@ pub const MANAGED_BY: &str = "consul-k8s-endpoints-controller";
 pub const REDIRECT_TRAFFIC_CONFIG_ENV: &str = "CONSUL_REDIRECT_TRAFFIC_CONFIG";
 /// Environment variable of the init container that says whether IPv6 is redirected too.
 pub const DUAL_STACK_ENV: &str = "CONSUL_DUAL_STACK";
+/// Environment variable of the init container, where a CNI plugin redirects: port of the outbound listener, that a dial of
+/// [`PROOF`] must arrive at before the application may start. Ours.
+pub const PROOF_ENV: &str = "CONSUL_REDIRECTION_PROOF";
+/// What only redirection answers, whoever dials it, where [`Config::proof`](crate::Config::proof) is set. Nobody has this
+/// address, and no packet to it leaves the Pod.
+pub const PROOF: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 127), 15127);
 /// Environment variable that carries the node's addresses (`status.hostIPs`), separated by commas.
 pub const HOST_IPS_ENV: &str = "HOST_IPS";
 /// Environment variable that carries the node's first address (`status.hostIP`).

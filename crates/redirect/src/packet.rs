@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::contract::PROOF;
 use crate::policy::{Dns, Policy};
 use crate::range::any;
 use crate::rules::Family;
@@ -171,6 +172,10 @@ impl Policy {
 
     fn outbound_verdict(&self, packet: &Packet) -> Verdict {
         let Packet { destination, destination_port, uid, gid, local, .. } = *packet;
+        let proof = SocketAddr::from(PROOF);
+        if self.proof() && packet.protocol == Protocol::Tcp && SocketAddr::new(destination, destination_port) == proof {
+            return Verdict::RedirectTo(self.outbound_port());
+        }
         let exempt = uid.is_some_and(|uid| uid == self.proxy_uid() || any(self.exclude_uids(), uid))
             || gid.is_some_and(|gid| any(self.exclude_gids(), gid))
             || self.exclude_outbound_cidrs().iter().any(|block| block.contains(&destination))
@@ -267,6 +272,28 @@ mod tests {
         let address = |text: &str| text.parse().expect("a literal");
         let packet = Packet { protocol, ..Packet::tcp_in(address("10.0.0.2"), address("10.0.0.1"), port) };
         assert_eq!(policy(false, ("127.0.0.1", 8600)).verdict(&packet), verdict);
+    }
+
+    #[rstest]
+    #[case::proof(PROOF, true, Verdict::RedirectTo(15001))]
+    #[case::not_asked_for(PROOF, false, Verdict::Accept)]
+    #[case::another_port(std::net::SocketAddrV4::new(*PROOF.ip(), 80), true, Verdict::Accept)]
+    fn a_proof_is_for_excluded_users_too(
+        #[case] to: std::net::SocketAddrV4,
+        #[case] proof: bool,
+        #[case] verdict: Verdict,
+    ) {
+        let config = Config {
+            proxy_user_id: PROXY.to_string(),
+            proxy_inbound_port: 20000,
+            exclude_uids: vec!["5996".into()],
+            proof,
+            ..Config::default()
+        };
+        let policy = Policy::from_config(&config, false).expect("valid");
+        for user in [5996, PROXY] {
+            assert_eq!(policy.verdict(&Packet::tcp_out((*to.ip()).into(), to.port(), user)), verdict);
+        }
     }
 
     #[rstest]

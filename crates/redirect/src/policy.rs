@@ -28,6 +28,7 @@ pub struct Policy {
     safeguards: Vec<Safeguard>,
     probe_ports: Vec<PortRange>,
     probe_sources: Vec<IpNet>,
+    proof: bool,
     dual_stack: bool,
 }
 
@@ -123,10 +124,17 @@ impl Policy {
                 safeguards: lists.5,
                 probe_ports: lists.6,
                 probe_sources: lists.7,
+                proof: config.proof,
                 dual_stack,
             }),
             _ => Err(PolicyErrors(mistakes)),
         }
+    }
+
+    /// Whether every user's dial of [`contract::PROOF`] is redirected.
+    #[must_use]
+    pub fn proof(&self) -> bool {
+        self.proof
     }
 
     /// The user the proxy runs as; its own traffic is never redirected.
@@ -324,6 +332,7 @@ mod tests {
             safeguards: strings(&["refuse-everything"]),
             probe_ports: strings(&["9000", "grpc"]),
             probe_sources: strings(&["node-1", "10.0.0.1"]),
+            proof: true,
             net_ns: String::new(),
             consul_dns_port: 0,
         };

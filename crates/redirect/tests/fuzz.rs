@@ -34,7 +34,7 @@ fn seeds_hold() {
     seeds("lists", invariants::lists::hold);
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "ConsulDNSIP",
     "ConsulDNSPort",
     "ProxyUserID",
@@ -48,6 +48,7 @@ const KEYS: [&str; 17] = [
     "Safeguards",
     "ProbePorts",
     "ProbeSources",
+    "Proof",
     "NetNS",
     "IptablesProvider",
     "excludeuids",

@@ -8,8 +8,8 @@ use crate::{Settings, env, resources, volumes};
 use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, SeccompProfile, SecurityContext};
 use redirect::Backend;
 use redirect::contract::{
-    DATA_DIR, DUAL_STACK_ENV, HOST_IP_ENV, INIT_CONTAINER, NODE_SUFFIX, PROXY_ID_FILE, REDIRECT_TRAFFIC_CONFIG_ENV,
-    servers,
+    DATA_DIR, DUAL_STACK_ENV, HOST_IP_ENV, INIT_CONTAINER, NODE_SUFFIX, PROOF_ENV, PROXY_ID_FILE,
+    REDIRECT_TRAFFIC_CONFIG_ENV, servers,
 };
 
 /// The init container for one of the Pod's services.
@@ -85,6 +85,9 @@ fn variables(service: &Instance, intent: &Intent, settings: &Settings) -> Vec<En
     }
     variables.extend(intent.consul_namespace.iter().map(|name| env::value(servers::NAMESPACE, name)));
     variables.extend(settings.partition.iter().map(|name| env::value(servers::PARTITION, name)));
+    if let Some(config) = intent.redirection.as_ref().filter(|_| settings.cni) {
+        variables.push(env::value(PROOF_ENV, config.proxy_outbound_port.to_string()));
+    }
     if let Some(config) = intent.redirection.as_ref().filter(|_| !settings.cni) {
         variables.push(env::value(REDIRECT_TRAFFIC_CONFIG_ENV, config.to_json()));
         if !config.probe_ports.is_empty() {

@@ -92,6 +92,8 @@ pub(crate) fn of_pod(
         probe_ports,
         // whoever applies the rules knows the node
         probe_sources: Vec::new(),
+        // whoever applies the rules decides about it
+        proof: false,
         net_ns: String::new(),
     };
     Redirection { config, implicit }

@@ -212,6 +212,7 @@ pub(crate) fn demand(workload: &Workload, settings: &Settings, node: Option<Stri
         safeguards: list(workload, contract::SAFEGUARDS, Safeguard::list),
         probe_sources: node.filter(|_| !probed.is_empty()).into_iter().collect(),
         probe_ports: probed,
+        proof: settings.is_cni()?,
         net_ns: String::new(),
     };
     Policy::from_config(&config, dual).with_context(|| format!("say what the rules of {workload} must be"))

@@ -33,10 +33,12 @@ impl Wanted {
                     .hint("the webhook writes it where it is started with -enable-cni; delete the pod, so that it is admitted anew")
             })
         };
-        let config = Config::from_json(get(REDIRECT_TRAFFIC_CONFIG)?).map_err(|error| {
+        let mut config = Config::from_json(get(REDIRECT_TRAFFIC_CONFIG)?).map_err(|error| {
             let message = format!("could not unmarshal {REDIRECT_TRAFFIC_CONFIG} annotation for {pod} pod: {error}");
             CniError::new(Code::InvalidPod, message)
         })?;
+        // the Pod's init container asks for it before the application starts
+        config.proof = true;
         Ok(Self { config, dual_stack: get(DUAL_STACK)? == "true" })
     }
 

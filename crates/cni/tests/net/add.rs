@@ -82,7 +82,7 @@ fn nomad_brings_its_configuration() {
     let args = format!("IgnoreUnknown=true;CONSUL_IPTABLES_CONFIG={}", config().to_json());
     let called = node.call("ADD", &node.conf(None), &[("CNI_ARGS", &args)]);
     assert!(called.succeeded && called.stdout == previous(), "{called:?}");
-    node.obeys(&config(), false);
+    node.has_rules_of(&config(), false);
 }
 
 #[test]

@@ -152,6 +152,11 @@ impl Node {
 
     /// Whether the Pod's rules are those of a configuration, and no others.
     pub(crate) fn obeys(&self, config: &Config, dual_stack: bool) {
+        let config = Config { proof: true, ..config.clone() };
+        self.has_rules_of(&config, dual_stack);
+    }
+
+    pub(crate) fn has_rules_of(&self, config: &Config, dual_stack: bool) {
         let policy = Policy::from_config(config, dual_stack).expect("a valid configuration");
         let verified = self.pod.run(|| redirect::verify(&policy)).expect("enter").expect("read the rules");
         assert!(verified.drift.is_empty(), "{:?}", verified.drift);

@@ -7,4 +7,5 @@ mod fake;
 mod killed;
 mod pod;
 mod probes;
+mod proof;
 mod redirect_traffic;

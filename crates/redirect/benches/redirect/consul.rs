@@ -24,6 +24,7 @@ pub(crate) fn commands(config: &Config) -> Vec<String> {
         safeguards: _,
         probe_ports: _,
         probe_sources: _,
+        proof: _,
         net_ns: _,
     } = config;
     let chains = ["CONSUL_PROXY_INBOUND", "CONSUL_PROXY_IN_REDIRECT", "CONSUL_PROXY_OUTPUT", "CONSUL_PROXY_REDIRECT"];

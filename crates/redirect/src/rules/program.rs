@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::Family;
-use crate::contract::chain;
+use crate::contract::{PROOF, chain};
 use crate::packet::{DNS_PORT, Protocol};
 use crate::policy::{Dns, Policy};
 use crate::range::{IdRange, PortRange};
@@ -197,6 +197,11 @@ fn nat(policy: &Policy) -> Vec<Chain> {
     }
 
     let mut deciding = Chain::new(chain::OUTPUT, None);
+    if policy.proof() {
+        let to = Match::To(one(whole((*PROOF.ip()).into())));
+        let matches = vec![to, TCP, Match::Ports(one(PROOF.port().into()))];
+        deciding.rule(matches, Action::Jump(chain::REDIRECT), "it is a proof of redirection (Proof)");
+    }
     deciding.rule(vec![Match::Users(users(policy))], Action::Return, BY_USER);
     deciding.rule(vec![Match::Groups(groups(policy))], Action::Return, BY_GROUP);
     for family in families {

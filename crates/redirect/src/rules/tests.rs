@@ -116,6 +116,18 @@ fn a_probe_is_exempt_by_source_and_port_behind_the_exclusions() {
 }
 
 #[test]
+fn a_proof_comes_before_every_exclusion() {
+    let config = Config { proof: true, ..measured() };
+    for (dual_stack, family, count) in [(false, Family::V4, 1), (true, Family::V4, 1), (true, Family::V6, 0)] {
+        let rules = ruleset(&config, dual_stack).expected(family);
+        let outbound: Vec<&String> = rules.iter().filter(|rule| rule.starts_with("-A CONSUL_PROXY_OUTPUT")).collect();
+        let proof = "-A CONSUL_PROXY_OUTPUT -d 127.0.0.127/32 -p tcp -m tcp --dport 15127 -j CONSUL_PROXY_REDIRECT";
+        assert_eq!(outbound.iter().filter(|rule| **rule == proof).count(), count, "{outbound:#?}");
+        assert!(count == 0 || outbound[0] == proof, "{outbound:#?}");
+    }
+}
+
+#[test]
 fn all_dns_goes_to_one_server_when_no_port_is_set() {
     let config = Config { consul_dns_ip: "10.0.0.53".into(), ..measured() };
     let rules = ruleset(&config, false).expected(Family::V4);

@@ -101,6 +101,7 @@ fn config() -> impl Strategy<Value = (Config, bool)> {
             safeguards: safeguards.into_iter().map(|safeguard: Safeguard| safeguard.name().to_owned()).collect(),
             probe_ports: probes.0,
             probe_sources: probes.1,
+            proof: dns.1 % 2 == 0,
             net_ns: String::new(),
         };
         (config, dual)

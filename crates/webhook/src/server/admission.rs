@@ -19,9 +19,8 @@ use tokio::sync::Semaphore;
 /// Reviews longer than this are answered on a thread of their own, so that the others need not wait behind them.
 const LONG: usize = 64 * 1024;
 
-/// So many of those at one time: a Pod in memory takes many times its length, and more threads than processors answer none
-/// of them sooner.
-const LONG_AT_ONCE: usize = 2;
+/// So many of those at one time: a Pod in memory takes many times its length.
+const LONG_AT_ONCE: usize = 1;
 
 struct Admission {
     settings: Settings,
