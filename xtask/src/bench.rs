@@ -4,7 +4,7 @@ use crate::run::{bin_dir, cargo, check, is_root, runner_variable};
 use crate::{Stop, packages, report};
 
 /// A measurement: the bench target of this name, in the crate of this name.
-const BENCHES: &[&str] = &["redirect", "webhook"];
+const BENCHES: &[&str] = &["redirect", "webhook", "cni"];
 
 /// Runs the one that is named, with the arguments behind its name; or all of them.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Stop> {

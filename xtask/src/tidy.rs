@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("capture", &["netns"]),
     ("cni", &["netns", "redirect"]),
     ("init", &["netns", "redirect"]),
-    ("measure", &[]),
+    ("measure", &["redirect"]),
     ("mesh", &["redirect"]),
     ("netns", &[]),
     ("redirect", &["netns"]),

@@ -5,3 +5,4 @@ mod bed;
 mod check;
 mod protocol;
 mod refused;
+mod root;

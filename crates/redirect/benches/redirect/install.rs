@@ -3,7 +3,7 @@
 use netns::NetNs;
 
 use crate::bed::{self, BACKENDS};
-use crate::consul;
+use measure::consul;
 use measure::{Aim, Report, Samples};
 
 /// How many times faster than Consul's way each backend is meant to be, in the order of [`BACKENDS`].

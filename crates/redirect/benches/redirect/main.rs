@@ -7,27 +7,17 @@
 
 mod bed;
 mod connect;
-mod consul;
 mod growth;
 mod install;
 
 use std::process::ExitCode;
 
-use measure::{Options, Report};
-
 fn main() -> ExitCode {
-    let Options { json, rounds } = match Options::read(std::env::args().skip(1), 40) {
-        Ok(options) => options,
-        Err(wrong) => {
-            eprintln!("{wrong}");
-            return ExitCode::from(2);
-        }
-    };
-    let mut report = Report::new(json);
-    install::measure(&mut report, rounds, false);
-    install::measure(&mut report, rounds, true);
-    growth::measure(&mut report, rounds.div_ceil(2));
-    connect::measure(&mut report, rounds);
-    report.end();
-    ExitCode::SUCCESS
+    measure::run(40, |report, rounds| {
+        install::measure(report, rounds, false);
+        install::measure(report, rounds, true);
+        growth::measure(report, rounds.div_ceil(2));
+        connect::measure(report, rounds);
+        Ok(())
+    })
 }

@@ -12,7 +12,7 @@ mod pure;
 mod reviews;
 
 use bed::{Bed, Contestant, Serving};
-use measure::{Aim, Options, Report, Samples};
+use measure::{Aim, Report, Samples};
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,35 +29,19 @@ fn main() -> ExitCode {
     if let [word, directory, port] = words.as_slice()
         && word == echo::WORD
     {
-        return told(echo::serve(directory.as_ref(), port));
+        return match echo::serve(directory.as_ref(), port) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("failed to serve: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
-    let options = match Options::read(words, 7) {
-        Ok(options) => options,
-        Err(wrong) => {
-            eprintln!("{wrong}");
-            return ExitCode::from(2);
-        }
-    };
-    told(measure(options))
-}
-
-fn told(done: Result<(), Box<dyn Error>>) -> ExitCode {
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("failed to measure: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn measure(options: Options) -> Result<(), Box<dyn Error>> {
-    let mut report = Report::new(options.json);
-    pure::measure(&mut report, options.rounds);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(over_tls(&mut report, options.rounds))?;
-    report.end();
-    Ok(())
+    measure::run(7, |report, rounds| {
+        pure::measure(report, rounds);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(over_tls(report, rounds))
+    })
 }
 
 async fn over_tls(report: &mut Report, rounds: usize) -> Result<(), Box<dyn Error>> {

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use redirect::Config;
 
 /// The arguments behind `-t nat`, a line for each command.
-pub(crate) fn commands(config: &Config) -> Vec<String> {
+#[must_use]
+pub fn commands(config: &Config) -> Vec<String> {
     let Config {
         consul_dns_ip,
         consul_dns_port,
@@ -57,8 +58,11 @@ pub(crate) fn commands(config: &Config) -> Vec<String> {
     all
 }
 
-/// Runs all of them.
-pub(crate) fn install(namespace: &Path, iptables: &str, commands: &[String]) {
+/// Runs all of them in a namespace, by a program such as `iptables-nft`.
+///
+/// # Panics
+/// One of them fails: something else would be measured than was meant to be.
+pub fn install(namespace: &Path, iptables: &str, commands: &[String]) {
     let enter = format!("--net={}", namespace.display());
     for arguments in commands {
         let output = Command::new("nsenter")
