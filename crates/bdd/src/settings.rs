@@ -401,8 +401,8 @@ mod tests {
     #[test]
     fn what_comes_later_says_so() {
         let mut settings = Settings::default();
-        settings.redirect_by(Mechanism::CniPlugin);
+        settings.merge(&rows(&[("primary network", "calico")])).expect("a setting of the bed");
         let error = settings.buildable().expect_err("not yet").to_string();
-        assert_eq!(error, "\"redirection by the CNI plugin\" comes with issue 5 (the CNI way)");
+        assert_eq!(error, "\"primary network calico\" comes with issue 5 (the CNI way)");
     }
 }
