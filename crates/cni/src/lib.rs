@@ -17,11 +17,19 @@
 //! `DEL` and `GC` have nothing to do, since the rules go with the namespace, and never fail. `CHECK` compares the rules that are
 //! there with those that there should be. `STATUS` puts rules in force in a namespace of its own making.
 //!
+//! The node agent `install-cni` puts the plugin on its node, keeps it last in the chain, and takes it away: see [`install`].
+//!
 //! Other than consul-k8s: an `ADD` needs no API server and no credential; settings that cannot be used are told by name and code;
 //! an `ADD` may be repeated; the rules are proven; nothing is started; a Pod without an address fails only where it is to be
 //! redirected; and the node's own network is never touched.
 
+pub mod install;
 mod log;
 pub mod node;
 pub mod plugin;
 pub mod protocol;
+
+/// Starts the node agent's log.
+pub fn log_to_stderr(level: &str, json: bool) {
+    log::to_stderr(level, json);
+}

@@ -11,6 +11,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// be fetched from far away in between.
 pub const LIFETIME: Duration = Duration::from_secs(300);
 
+/// How often the agent touches its lease.
+pub const RENEWAL: Duration = Duration::from_secs(10);
+
 /// What the plugin says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

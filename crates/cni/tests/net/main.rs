@@ -3,6 +3,7 @@
 mod add;
 mod bed;
 mod check;
+mod install;
 mod protocol;
 mod refused;
 mod root;
