@@ -21,9 +21,6 @@ pub struct NetConf<'a> {
     /// What the runtime fills in for declared capabilities.
     #[serde(rename = "runtimeConfig", default)]
     pub runtime: RuntimeConfig,
-    /// `GC`: attachments that are still there.
-    #[serde(rename = "cni.dev/valid-attachments", borrow, default)]
-    pub valid_attachments: Option<&'a RawValue>,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     #[serde(default)]
     pub log_level: String,
@@ -36,12 +33,6 @@ pub struct NetConf<'a> {
     /// File whose age says whether the node agent is alive.
     #[serde(default)]
     pub lease: Option<PathBuf>,
-    /// Directory of the kubeconfig.
-    #[serde(default)]
-    pub cni_net_dir: PathBuf,
-    /// Name of the kubeconfig, or the beginning of it.
-    #[serde(default)]
-    pub kubeconfig: String,
 }
 
 /// `runtimeConfig`.

@@ -11,13 +11,14 @@
 //! | several networks (`max_conf_num`) | possible | one |
 //! | a failed `ADD` | `DEL` in reverse, an event, a new sandbox | the same |
 //! | `DEL` | with the configuration and result of the `ADD`, until it succeeds | the same |
-//! | capabilities | port mappings, bandwidth, DNS, annotations | annotations, where [`Options::annotations`] says so |
+//! | capabilities | port mappings, bandwidth, DNS, annotations | annotations, where [`crate::LabOptions::hands_over_annotations`] says so |
 
 mod call;
 mod config;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use call::Call;
 use config::List;
@@ -47,7 +48,7 @@ pub(super) struct Networking {
     /// The runtime hands the Pod's annotations to plugins that declare the capability.
     annotations: bool,
     /// What each sandbox was attached with, by its uid, for its end.
-    attached: Mutex<std::collections::HashMap<String, Attached>>,
+    attached: Mutex<HashMap<String, Attached>>,
 }
 
 #[derive(Clone)]
@@ -91,7 +92,7 @@ impl Networking {
     ) -> Result<(), Failed> {
         let mut attached = Attached { result: made(&list, sandbox), list, annotations };
         for (index, plugin) in attached.list.plugins.iter().enumerate().skip(1) {
-            let conf = self.conf(&attached, plugin, Some(&attached.result));
+            let conf = self.conf(&attached, plugin);
             match self.call(plugin, "ADD", node, sandbox, &conf).run().await {
                 Ok(Some(result)) => attached.result = result,
                 Ok(None) => {}
@@ -122,7 +123,7 @@ impl Networking {
         sandbox: &SandboxInfo,
     ) -> Result<(), Failed> {
         for plugin in attached.list.plugins[..count].iter().skip(1).rev() {
-            let conf = self.conf(attached, plugin, Some(&attached.result));
+            let conf = self.conf(attached, plugin);
             let called = self.call(plugin, "DEL", node, sandbox, &conf).run().await;
             called.map_err(|why| {
                 let kind = plugin["type"].as_str().unwrap_or_default();
@@ -132,15 +133,13 @@ impl Networking {
         Ok(())
     }
 
-    /// The plugin's entry, completed.
-    fn conf(&self, attached: &Attached, plugin: &Value, previous: Option<&Value>) -> Value {
+    /// The plugin's entry, completed with the result so far.
+    fn conf(&self, attached: &Attached, plugin: &Value) -> Value {
         const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
         let mut conf = plugin.clone();
         conf["name"] = json!(attached.list.name);
         conf["cniVersion"] = json!(attached.list.version);
-        if let Some(previous) = previous {
-            conf["prevResult"] = previous.clone();
-        }
+        conf["prevResult"] = attached.result.clone();
         if self.annotations && plugin["capabilities"][ANNOTATIONS] == true {
             conf["runtimeConfig"] = json!({ANNOTATIONS: attached.annotations});
         }
@@ -162,9 +161,9 @@ impl Networking {
         Call { program, bin_dir: &self.bin_dir, verb, node, sandbox, stdin: conf.to_string() }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<String, Attached>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Attached>> {
         // a panic elsewhere leaves a map that is still a map
-        self.attached.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
