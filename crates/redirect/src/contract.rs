@@ -20,6 +20,8 @@ keys! {
     CONNECT_INJECT = "connect-inject";
     /// Pod annotation and label written by the webhook: `injected`.
     CONNECT_INJECT_STATUS = "connect-inject-status";
+    /// The same of the generation of consul-k8s after the one that is followed here.
+    MESH_INJECT_STATUS = "mesh-inject-status";
     /// Pod label written by the webhook; the endpoints controller registers only Pods that carry it.
     CONNECT_INJECT_MANAGED_BY = "connect-inject-managed-by";
     /// Pod annotation: containers that get the shared volume mounted, comma separated.

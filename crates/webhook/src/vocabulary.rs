@@ -3,8 +3,8 @@
 use crate::keys;
 use redirect::contract::{self, PREFIX};
 
-/// Annotations that only other programs read: the control plane, and the generation of the mesh before this one.
-const OTHERS: [&str; 2] = ["mesh-inject-status", "service-tags"];
+/// An annotation that only the control plane reads.
+const OTHERS: [&str; 1] = ["service-tags"];
 
 /// Beginnings of annotations with a part of the user's own, or of other programs.
 const BEGINNINGS: [&str; 5] = ["service-meta-", "gateway-", "mesh-gateway-", "peering-", "api-gateway-"];

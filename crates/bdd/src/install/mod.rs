@@ -15,8 +15,6 @@ use crate::settings::Settings;
 
 /// Where the webhook is installed.
 pub const NAMESPACE: &str = "consul";
-/// How many Pods of the webhook its manifest asks for.
-pub const REPLICAS: u32 = 2;
 /// Name of the webhook's Service, its Deployment and its registration.
 pub const WEBHOOK: &str = "consul-connect-injector";
 const MANIFESTS: [&str; 3] = [
@@ -128,6 +126,18 @@ pub async fn reconfigure(
     })
     .await?;
     rolled_out(cluster, pods, patience).await
+}
+
+/// How many Pods of the webhook its manifest asks for.
+///
+/// # Errors
+/// The manifest does not say.
+pub fn replicas() -> Result<u32> {
+    let all = objects(MANIFESTS[2])?;
+    let deployment =
+        all.iter().find(|object| object["kind"] == "Deployment").context("find the webhook's Deployment")?;
+    let said = deployment["spec"]["replicas"].as_u64().context("find the webhook's replicas in its manifest")?;
+    Ok(u32::try_from(said)?)
 }
 
 /// Scales the webhook, and waits until all of its Pods are gone, or all that there are to be are ready.

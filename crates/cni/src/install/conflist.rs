@@ -24,14 +24,14 @@ const OWN: &str = "00-consul-cni-";
 /// # Errors
 /// The directory cannot be read.
 pub fn first(directory: &Path) -> std::io::Result<Option<PathBuf>> {
-    find(directory, |_| true)
+    Ok(find(directory, |_| true)?.map(|(file, _)| file))
 }
 
-/// The file that the runtime would take, were it not for a list that the plugin's agent has made.
+/// The file that the runtime would take, were it not for a list that the plugin's agent has made, and what it holds.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn first_of_others(directory: &Path) -> std::io::Result<Option<PathBuf>> {
+pub fn first_of_others(directory: &Path) -> std::io::Result<Option<(PathBuf, String)>> {
     find(directory, |file| !is_own(file))
 }
 
@@ -48,7 +48,7 @@ pub fn own(single: &Path) -> PathBuf {
     single.with_file_name(format!("{OWN}{name}.conflist"))
 }
 
-fn find(directory: &Path, wanted: impl Fn(&Path) -> bool) -> std::io::Result<Option<PathBuf>> {
+fn find(directory: &Path, wanted: impl Fn(&Path) -> bool) -> std::io::Result<Option<(PathBuf, String)>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
@@ -62,8 +62,10 @@ fn find(directory: &Path, wanted: impl Fn(&Path) -> bool) -> std::io::Result<Opt
     files.retain(|file| wanted(file));
     files.sort();
     // one that another program is writing at this moment is no JSON, and comes again
-    let usable = |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| list(&text, is_list(file)).is_ok());
-    Ok(files.into_iter().find(usable))
+    Ok(files.into_iter().find_map(|file| {
+        let text = std::fs::read_to_string(&file).ok()?;
+        list(&text, is_list(&file)).is_ok().then_some((file, text))
+    }))
 }
 
 /// Whether a file is a list by its name.

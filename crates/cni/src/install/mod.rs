@@ -160,8 +160,7 @@ impl Installation {
     fn wanted(&self) -> Result<(PathBuf, Option<String>), InstallError> {
         let directory = &self.settings.cni_net_dir;
         let first = conflist::first_of_others(directory).map_err(file("read", directory))?;
-        let source = first.ok_or_else(|| InstallError::NoConfiguration(directory.clone()))?;
-        let text = std::fs::read_to_string(&source).map_err(file("read", &source))?;
+        let (source, text) = first.ok_or_else(|| InstallError::NoConfiguration(directory.clone()))?;
         let is_list = conflist::is_list(&source);
         let content = conflist::with(&text, is_list, &self.entry())
             .map_err(|problem| Unusable { file: source.display().to_string(), problem })?;

@@ -1,9 +1,9 @@
 //! `ADD`: a container joins the network.
 
-use super::annotations::{Wanted, wants_redirection};
-use super::{Call, agent, causes, lease, loopback, proof, sources};
+use super::{Call, agent, annotations, causes, lease, loopback, proof};
 use crate::protocol::{CniError, Code, Previous, empty};
-use redirect::{Config, Policy};
+use redirect::Policy;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Redirects the container if it is to be redirected, and returns the result to print.
@@ -16,12 +16,12 @@ pub(super) fn add(call: &Call<'_>) -> Result<String, CniError> {
         None => empty(version),
     };
     if let Some(json) = &args.iptables_config {
-        nomad(call, json)?;
+        redirect(call, &annotations::nomads_policy(json)?)?;
         return Ok(result);
     }
     let pod = args.pod();
-    let annotations = annotations(call)?;
-    if !wants_redirection(&annotations) {
+    let of_pod = of_pod(call)?;
+    if !annotations::wants_redirection(&of_pod) {
         tracing::debug!(pod, "not of the mesh");
         return Ok(result);
     }
@@ -33,24 +33,20 @@ pub(super) fn add(call: &Call<'_>) -> Result<String, CniError> {
         return Err(CniError::new(Code::InvalidConfiguration, message)
             .hint("consul-cni must come after the plugin that gives addresses"));
     }
-    let mut wanted = Wanted::read(&annotations, &pod)?;
-    if let Some(previous) = &previous {
-        name_sources(&mut wanted.config, previous);
-    }
-    redirect(call, &wanted.policy(&pod)?)?;
+    redirect(call, &annotations::policy(&of_pod, previous.as_ref(), &pod)?)?;
     if let Some(socket) = &config.agent_socket {
         agent::redirected(socket, args);
     }
     Ok(result)
 }
 
-/// As the runtime hands them over; asked for only where it does not.
-pub(super) fn annotations(call: &Call<'_>) -> Result<BTreeMap<String, String>, CniError> {
+/// The Pod's annotations as the runtime hands them over; asked for only where it does not.
+pub(super) fn of_pod<'a>(call: &'a Call<'_>) -> Result<Cow<'a, BTreeMap<String, String>>, CniError> {
     if let Some(annotations) = &call.config.runtime.pod_annotations {
-        return Ok(annotations.clone());
+        return Ok(Cow::Borrowed(annotations));
     }
     match &call.config.agent_socket {
-        Some(socket) => agent::annotations(socket, &call.args),
+        Some(socket) => agent::annotations(socket, &call.args).map(Cow::Owned),
         None => {
             let message = format!("error retrieving pod {}: the runtime hands over no annotations", call.args.pod());
             Err(CniError::new(Code::InvalidConfiguration, message).hint(
@@ -59,22 +55,6 @@ pub(super) fn annotations(call: &Call<'_>) -> Result<BTreeMap<String, String>, C
             ))
         }
     }
-}
-
-/// Who may reach the probed ports, where the configuration leaves that open.
-pub(super) fn name_sources(config: &mut Config, previous: &Previous<'_>) {
-    if !config.probe_ports.is_empty() && config.probe_sources.is_empty() {
-        config.probe_sources = sources::towards(previous.addresses()).iter().map(ToString::to_string).collect();
-    }
-}
-
-/// Nomad has no Kubernetes: the configuration itself comes along, and nothing else matters.
-fn nomad(call: &Call<'_>, json: &str) -> Result<(), CniError> {
-    let unusable =
-        |why: String| CniError::new(Code::InvalidEnvironment, format!("could not unmarshal CNI args: {why}"));
-    let config = Config::from_json(json).map_err(|error| unusable(error.to_string()))?;
-    let policy = Policy::from_config(&config, false).map_err(|errors| unusable(errors.to_string()))?;
-    redirect(call, &policy)
 }
 
 fn redirect(call: &Call<'_>, policy: &Policy) -> Result<(), CniError> {

@@ -1,31 +1,20 @@
 //! `CHECK`: whether everything is as `ADD` has left it.
 
-use super::annotations::{Wanted, wants_redirection};
-use super::{Call, add, causes};
+use super::{Call, add, annotations, causes};
 use crate::protocol::{CniError, Code, Previous};
-use redirect::{Config, Policy};
 
 pub(super) fn check(call: &Call<'_>) -> Result<(), CniError> {
     let Call { config, args, .. } = call;
     let previous = config.prev_result.map(|raw| Previous::read(raw, &config.cni_version)).transpose()?;
     let pod = args.pod();
     let policy = match &args.iptables_config {
-        Some(json) => {
-            let wrong =
-                |why: String| CniError::new(Code::InvalidEnvironment, format!("could not unmarshal CNI args: {why}"));
-            let config = Config::from_json(json).map_err(|error| wrong(error.to_string()))?;
-            Policy::from_config(&config, false).map_err(|errors| wrong(errors.to_string()))?
-        }
+        Some(json) => annotations::nomads_policy(json)?,
         None => {
-            let annotations = add::annotations(call)?;
-            if !wants_redirection(&annotations) {
+            let of_pod = add::of_pod(call)?;
+            if !annotations::wants_redirection(&of_pod) {
                 return Ok(());
             }
-            let mut wanted = Wanted::read(&annotations, &pod)?;
-            if let Some(previous) = &previous {
-                add::name_sources(&mut wanted.config, previous);
-            }
-            wanted.policy(&pod)?
+            annotations::policy(&of_pod, previous.as_ref(), &pod)?
         }
     };
     let failed = |error: &dyn std::error::Error| {

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use cni::install::conflist;
+pub(super) use cni::install::conflist::PLUGIN;
 use serde_json::{Value, json};
 use sim::Lab;
 
-/// Type of the plugin, and name of its program.
-pub(super) const PLUGIN: &str = "consul-cni";
 /// The lab's own network.
 const CONFLIST: &str = "etc/cni/net.d/10-lab.conflist";
 
@@ -18,24 +18,25 @@ pub(super) fn bring_to(lab: &Lab, program: &Path, wanted: bool) -> Result<()> {
         let context = || format!("change the network configuration of {}", node.name);
         let file = root.join(CONFLIST);
         let text = std::fs::read_to_string(&file).with_context(context)?;
-        let mut list: Value = serde_json::from_str(&text).with_context(context)?;
-        let plugins = list["plugins"].as_array_mut().with_context(context)?;
-        plugins.retain(|plugin| plugin["type"] != PLUGIN);
-        if wanted {
+        let changed = if wanted {
             let binary = root.join("opt/cni/bin").join(PLUGIN);
             if !binary.exists() {
                 std::os::unix::fs::symlink(std::path::absolute(program)?, &binary).with_context(context)?;
             }
-            plugins.push(json!({
+            let entry = json!({
                 "type": PLUGIN,
                 "name": PLUGIN,
                 "log_level": "info",
                 "capabilities": {"io.kubernetes.cri.pod-annotations": true},
-            }));
-        }
+            });
+            conflist::with(&text, true, &entry)
+        } else {
+            conflist::without(&text)
+        };
+        let Some(changed) = changed.map_err(anyhow::Error::msg).with_context(context)? else { continue };
         // a Pod that starts now reads the one or the other
         let fresh = file.with_extension("fresh");
-        std::fs::write(&fresh, list.to_string()).with_context(context)?;
+        std::fs::write(&fresh, changed).with_context(context)?;
         std::fs::rename(&fresh, &file).with_context(context)?;
     }
     Ok(())

@@ -356,7 +356,7 @@ impl Bed for SimBed {
             }
             (Component::Webhook, _, State::Stopped) => install::scale(&self.cluster, &self.pods, 0, READY).await?,
             (Component::Webhook, _, State::Started) => {
-                install::scale(&self.cluster, &self.pods, install::REPLICAS, READY).await?;
+                install::scale(&self.cluster, &self.pods, install::replicas()?, READY).await?;
                 reachable(&self.lab, &self.cluster).await?;
             }
             (Component::CniPlugin | Component::Node, _, state) => {
