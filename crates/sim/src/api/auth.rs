@@ -36,9 +36,12 @@ impl User {
         }
     }
 
-    fn service_account(namespace: &str, name: &str, pod: Option<(&str, &str)>) -> Self {
+    fn service_account(namespace: &str, name: &str, pod: Option<Bound<'_>>) -> Self {
         let mut extra = Map::new();
-        if let Some((pod, uid)) = pod {
+        if let Some(Bound { pod, uid, node }) = pod {
+            if !node.is_empty() {
+                extra.insert("authentication.kubernetes.io/node-name".to_owned(), json!([node]));
+            }
             extra.insert("authentication.kubernetes.io/pod-name".to_owned(), json!([pod]));
             extra.insert("authentication.kubernetes.io/pod-uid".to_owned(), json!([uid]));
         }
@@ -65,6 +68,15 @@ impl User {
         }
         info
     }
+}
+
+/// The Pod that a token is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound<'a> {
+    pub(crate) pod: &'a str,
+    pub(crate) uid: &'a str,
+    /// Empty where the Pod is on none.
+    pub(crate) node: &'a str,
 }
 
 /// A token as issued.
@@ -96,18 +108,12 @@ impl Auth {
 
     /// Makes a token. It reads as the JSON web token of Kubernetes; its signature is random, and only this server can
     /// tell whether it is one of its own.
-    pub(crate) fn issue(
-        &self,
-        namespace: &str,
-        account: &str,
-        pod: Option<(&str, &str)>,
-        audiences: &[String],
-    ) -> Issued {
+    pub(crate) fn issue(&self, namespace: &str, account: &str, pod: Option<Bound<'_>>, audiences: &[String]) -> Issued {
         let user = User::service_account(namespace, account, pod);
         let now = Timestamp::now();
         let expires = now + LIFETIME;
         let mut bound = json!({ "namespace": namespace, "serviceaccount": { "name": account } });
-        if let Some((pod, uid)) = pod {
+        if let Some(Bound { pod, uid, .. }) = pod {
             bound["pod"] = json!({ "name": pod, "uid": uid });
         }
         let audiences = match audiences {
@@ -157,7 +163,7 @@ mod tests {
     #[test]
     fn only_issued_tokens_are_users() {
         let auth = Auth::new();
-        let token = auth.issue("shop", "web", Some(("web-1", "uid")), &[]).token;
+        let token = auth.issue("shop", "web", Some(Bound { pod: "web-1", uid: "uid", node: "" }), &[]).token;
         assert_eq!(token.split('.').count(), 3);
         let user = auth.user(&token).expect("issued");
         assert_eq!(user.name, "system:serviceaccount:shop:web");

@@ -32,6 +32,9 @@ pub(crate) async fn create(call: &Call, given: Value) -> Result<Arc<Stored>> {
     let mut object = admission::mutate(call, Operation::Create, object, None).await?;
     defaults::initial_status(&call.kind, &mut object);
     validate::new(&call.kind, &object)?;
+    if call.kind.is_pod() {
+        admission::enforce_pod_security(call, &object)?;
+    }
     admission::validate(call, Operation::Create, Some(&object), None).await?;
     if call.dry_run() {
         metadata::stamp_new(&mut object);

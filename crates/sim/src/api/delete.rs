@@ -13,7 +13,7 @@ use super::read::Filter;
 use super::status::{ApiError, Result};
 use super::store::{Refused, Stored};
 use super::update::ATTEMPTS;
-use super::{bootstrap, metadata};
+use super::{bootstrap, disruption, metadata};
 
 /// What a delete came to.
 enum Outcome {
@@ -59,8 +59,13 @@ pub(crate) async fn collection(call: &Call, options: Value) -> Result<Response> 
     Ok(value_response(StatusCode::OK, &list))
 }
 
-/// Evicts a Pod: a delete by another name, as no disruption budget is kept here.
+/// Deletes a Pod if its disruption budgets allow that.
 pub(crate) async fn evict(call: &Call, options: Value) -> Result<Response> {
+    if let Some(budget) = disruption::exhausted(call, &call.current()?.value) {
+        return Err(ApiError::too_many_requests(format!(
+            "Cannot evict pod as it would violate the pod's disruption budget {budget}."
+        )));
+    }
     delete(call, &options).await?;
     let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
     Ok(value_response(StatusCode::CREATED, &status))

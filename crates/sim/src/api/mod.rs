@@ -1,8 +1,8 @@
 //! A Kubernetes API server in this process: HTTPS for real clients, a direct client for the lab's own parts.
 //!
 //! What it is to a client: discovery, the usual verbs, patches, watches, selectors, subresources, exec and logs,
-//! admission webhooks, tokens. What it is not: RBAC objects are stored and every authenticated user may do everything;
-//! custom resources are not checked against their schema; server-side apply is a create or a merge without field owners.
+//! admission webhooks, Pod Security levels, tokens, RBAC. What it is not: custom resources are not checked against their
+//! schema; server-side apply is a create or a merge without field owners.
 
 mod admission;
 mod allocate;
@@ -16,6 +16,7 @@ mod create;
 mod defaults;
 mod delete;
 mod discovery;
+mod disruption;
 mod exec;
 mod in_process;
 mod intake;
@@ -25,6 +26,7 @@ mod logs;
 mod metadata;
 mod patch;
 mod pki;
+mod rbac;
 mod read;
 mod route;
 mod selector;
@@ -177,6 +179,9 @@ impl ApiServer {
     /// A token for a service account, as the kubelet puts it into a Pod (`pod`: name and uid).
     #[must_use]
     pub fn issue_token(&self, namespace: &str, service_account: &str, pod: Option<(&str, &str)>) -> String {
+        let found = pod.and_then(|(name, _)| self.cluster.store.get("pods", namespace, name));
+        let node = found.as_ref().and_then(|pod| pod.value["spec"]["nodeName"].as_str()).unwrap_or_default();
+        let pod = pod.map(|(pod, uid)| auth::Bound { pod, uid, node });
         self.cluster.auth.issue(namespace, service_account, pod, &[]).token
     }
 

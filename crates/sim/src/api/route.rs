@@ -12,7 +12,7 @@ use super::auth::User;
 use super::call::Call;
 use super::cluster::Cluster;
 use super::status::{ApiError, Result};
-use super::{body, create, delete, discovery, exec, logs, patch, read, subresource, update, watch};
+use super::{body, create, delete, discovery, exec, logs, patch, rbac, read, subresource, update, watch};
 
 /// The whole server as one service.
 pub(crate) fn router(cluster: Arc<Cluster>) -> Router {
@@ -97,6 +97,7 @@ async fn resource(cluster: &Arc<Cluster>, user: User, target: Target<'_>, reques
         target.subresource.map(str::to_owned),
         query,
     );
+    rbac::authorize(&call, &parts.method)?;
     let subresource = target.subresource;
     if let Some(subresource @ ("exec" | "attach" | "portforward")) = subresource {
         if subresource != "exec" || !call.kind.is_pod() {

@@ -118,6 +118,11 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
+    /// An eviction that must wait.
+    pub(crate) fn too_many_requests(message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { code: 429, reason: "TooManyRequests", message: message.into(), details: None }))
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,

@@ -6,6 +6,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::auth::Bound;
 use super::call::{Call, value_response};
 use super::cluster::Cluster;
 use super::delete;
@@ -75,11 +76,14 @@ fn token(call: &Call, mut request: Value) -> Result<Response> {
             let name = bound["name"].as_str().unwrap_or_default();
             let found = call.cluster.store.get("pods", call.namespace(), name);
             let found = found.ok_or_else(|| ApiError::not_found("", "pods", name))?;
-            Some((name.to_owned(), found.value["metadata"]["uid"].as_str().unwrap_or_default().to_owned()))
+            Some(found)
         }
         _ => None,
     };
-    let pod = pod.as_ref().map(|(name, uid)| (name.as_str(), uid.as_str()));
+    let pod = pod.as_ref().map(|pod| {
+        let (metadata, spec) = (&pod.value["metadata"], &pod.value["spec"]);
+        Bound { pod: text(&metadata["name"]), uid: text(&metadata["uid"]), node: text(&spec["nodeName"]) }
+    });
     let issued = call.cluster.auth.issue(call.namespace(), call.name(), pod, &audiences);
     request["kind"] = "TokenRequest".into();
     request["apiVersion"] = "authentication.k8s.io/v1".into();
@@ -102,6 +106,10 @@ pub(crate) fn token_review(cluster: &Arc<Cluster>, mut review: Value) -> Result<
     };
     review["metadata"] = json!({});
     Ok(value_response(StatusCode::CREATED, &review))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 pub(crate) fn get_scale(call: &Call) -> Result<Response> {

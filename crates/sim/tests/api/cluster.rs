@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, PostParams, WatchEvent, WatchParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
@@ -56,6 +57,23 @@ impl Cluster {
         .expect("the server starts");
         let client = server.https_client().expect("a client");
         Self { server, client, _artifacts: artifacts }
+    }
+
+    /// Gives the default service account of a namespace rights in it.
+    pub(crate) async fn grant(&self, namespace: &str, verbs: &[&str], resource: &str) {
+        let role = json!({
+            "metadata": {"name": resource},
+            "rules": [{"verbs": verbs, "apiGroups": [""], "resources": [resource]}],
+        });
+        let binding = json!({
+            "metadata": {"name": resource},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": resource},
+            "subjects": [{"kind": "ServiceAccount", "name": "default"}],
+        });
+        let roles: Api<Role> = Api::namespaced(self.client.clone(), namespace);
+        roles.create(&PostParams::default(), &object(role)).await.expect("a role");
+        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
+        bindings.create(&PostParams::default(), &object(binding)).await.expect("a binding");
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>

@@ -280,7 +280,15 @@ async fn callers_need_a_token_of_this_server() {
     Client::try_from(config.clone()).expect("a client").list_core_api_versions().await.expect("the administrator");
     let token = cluster.server.issue_token("default", "default", None);
     let own = Api::<ServiceAccount>::namespaced(with_token(&token), "default");
+    let refused = refusal(own.get("default").await);
+    assert_eq!(refused.0, 403, "no role");
+    assert!(
+        refused.2.contains("system:serviceaccount:default:default\" cannot get resource \"serviceaccounts\""),
+        "{refused:?}"
+    );
+    cluster.grant("default", &["get"], "serviceaccounts").await;
     own.get("default").await.expect("a service account");
+    assert_eq!(refusal(own.list(&ListParams::default()).await).0, 403, "it may get, not list");
     let nobody = Api::<Namespace>::all(with_token("guess"));
     assert_eq!(refusal(nobody.list(&ListParams::default()).await).0, 401);
 }
@@ -303,6 +311,7 @@ async fn a_saboteur_edits_what_one_user_sees() {
     let kubeconfig = kube::config::Kubeconfig::read_from(cluster.server.kubeconfig()).expect("readable");
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("complete");
     config.auth_info = object(json!({ "token": cluster.server.issue_token("default", "default", None) }));
+    cluster.grant("default", &["get", "list"], "configmaps").await;
     let victim = Api::<ConfigMap>::namespaced(Client::try_from(config).expect("a client"), "default");
     assert!(victim.get("a").await.expect("there").data.expect("data").contains_key("tampered"));
     let listed = victim.list(&ListParams::default()).await.expect("a list");

@@ -13,32 +13,51 @@ pub(super) fn hold(webhook: &Value, review: &Value) -> Result<bool, String> {
     let Some(conditions) = webhook["matchConditions"].as_array().filter(|conditions| !conditions.is_empty()) else {
         return Ok(true);
     };
-    let request = &review["request"];
-    let mut about = request.clone();
-    if let Some(about) = about.as_object_mut() {
-        about.retain(|key, _| !matches!(key.as_str(), "object" | "oldObject" | "options"));
-    }
-    let variables = [("object", value(&request["object"])), ("oldObject", value(&request["oldObject"]))];
-    let mut context = Context::default();
-    for (name, value) in variables.into_iter().chain([("request", value(&about))]) {
-        context.add_variable_from_value(name, value);
-    }
-    let evaluated: Vec<Result<bool, String>> = conditions.iter().map(|one| evaluate(one, &context)).collect();
+    let scene = Scene::of(review);
+    let evaluated: Vec<Result<bool, String>> = conditions
+        .iter()
+        .map(|condition| {
+            let name = condition["name"].as_str().unwrap_or_default();
+            let expression = condition["expression"].as_str().unwrap_or_default();
+            let wrong = |why| format!("match condition \"{name}\": expression '{expression}': {why}");
+            scene.evaluate(expression).map_err(wrong)
+        })
+        .collect();
     if evaluated.contains(&Ok(false)) {
         return Ok(false);
     }
     evaluated.into_iter().collect::<Result<Vec<_>, _>>().map(|_| true)
 }
 
-fn evaluate(condition: &Value, context: &Context<'_, '_>) -> Result<bool, String> {
-    let name = condition["name"].as_str().unwrap_or_default();
-    let expression = condition["expression"].as_str().unwrap_or_default();
-    let wrong = |why: String| format!("match condition \"{name}\": expression '{expression}': {why}");
-    let program = Program::compile(expression).map_err(|error| wrong(error.to_string()))?;
-    match program.execute(context) {
-        Ok(Cel::Bool(holds)) => Ok(holds),
-        Ok(other) => Err(wrong(format!("must yield a bool and yields {other:?}"))),
-        Err(error) => Err(wrong(error.to_string())),
+/// What expressions see of a request.
+pub(super) struct Scene(Context<'static, 'static>);
+
+impl Scene {
+    pub(super) fn of(review: &Value) -> Self {
+        let request = &review["request"];
+        let mut about = request.clone();
+        if let Some(about) = about.as_object_mut() {
+            about.retain(|key, _| !matches!(key.as_str(), "object" | "oldObject" | "options"));
+        }
+        let variables = [("object", value(&request["object"])), ("oldObject", value(&request["oldObject"]))];
+        let mut context = Context::default();
+        for (name, value) in variables.into_iter().chain([("request", value(&about))]) {
+            context.add_variable_from_value(name, value);
+        }
+        Self(context)
+    }
+
+    /// An expression that is true or false.
+    ///
+    /// # Errors
+    /// It is neither, or cannot be evaluated.
+    pub(super) fn evaluate(&self, expression: &str) -> Result<bool, String> {
+        let program = Program::compile(expression).map_err(|error| error.to_string())?;
+        match program.execute(&self.0) {
+            Ok(Cel::Bool(holds)) => Ok(holds),
+            Ok(other) => Err(format!("must yield a bool and yields {other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

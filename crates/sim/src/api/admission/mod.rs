@@ -1,8 +1,11 @@
-//! Admission: the service account's token volume, then the registered webhooks, mutating before validating.
+//! Admission: the service account's token volume, then the registered webhooks, mutating before validating, and the namespace's
+//! Pod Security level.
 
 mod conditions;
 mod connection;
 mod matching;
+mod pod_security;
+mod policies;
 mod review;
 mod service_account;
 
@@ -13,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 pub(crate) use connection::WebhookClient;
+pub(crate) use pod_security::enforce as enforce_pod_security;
 pub(crate) use service_account::service_account;
 
 use super::call::Call;
@@ -72,6 +76,7 @@ pub(crate) async fn validate(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<()> {
+    policies::check(call, operation, object, old)?;
     let mut all = webhooks(call, "validatingwebhookconfigurations");
     if operation == Operation::Delete {
         all.extend(webhooks(call, "mutatingwebhookconfigurations"));
