@@ -18,7 +18,7 @@ use crate::net::dns::{self, Dns};
 use crate::net::service_proxy::{self, ServiceProxy};
 use crate::net::{Network, Plan};
 use crate::{
-    AgentError, ExecRequest, ExecSession, LabOptions, NodeAgent, NodeInfo, ProbeOutcome, SandboxInfo, Station,
+    AgentError, ExecRequest, ExecSession, LabOptions, NodeAgent, NodeInfo, Primary, ProbeOutcome, SandboxInfo, Station,
 };
 
 mod objects;
@@ -134,6 +134,24 @@ impl Lab {
     #[must_use]
     pub fn node_root(&self, node: &str) -> PathBuf {
         crate::kubelet::host_root(&self.scratch, node)
+    }
+
+    /// Cuts a node's power and brings it up again. Its Pods are started anew, in networks of their own; `/run` is empty.
+    ///
+    /// # Errors
+    /// There is no such node, or its files cannot be changed.
+    pub async fn restart_node(&self, node: &str, primary: Primary) -> anyhow::Result<()> {
+        let kubelet = self.kubelets.get(node).with_context(|| format!("find node {node}"))?;
+        kubelet.restart(primary).await.with_context(|| format!("restart node {node}"))
+    }
+
+    /// Has the runtime run a CNI verb for a Pod once more, with all plugins of its network but the lab's own: `ADD`, `CHECK`, `DEL`
+    /// or `STATUS`.
+    ///
+    /// # Errors
+    /// When the Pod has no network, or a plugin fails.
+    pub async fn run_plugins(&self, namespace: &str, pod: &str, verb: &str) -> anyhow::Result<()> {
+        self.kubelet_of(namespace, pod).await?.run_plugins(namespace, pod, verb).await
     }
 
     /// Adds a host that is no Pod.

@@ -68,6 +68,15 @@ pub struct LabOptions {
     pub hands_over_annotations: bool,
 }
 
+/// What the primary network's agent does when a node starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Primary {
+    /// It leaves its network configuration as it finds it.
+    Keeps,
+    /// It writes its network configuration anew, whatever others have made of it: kindnet and Cilium do.
+    Rewrites,
+}
+
 /// A kernel feature taken from the containers of a lab by a seccomp program that answers as a kernel without it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {

@@ -152,7 +152,7 @@ async fn a_deployment_is_reached_by_the_name_of_its_service(#[case] families: Fa
     let account = "/var/run/secrets/kubernetes.io/serviceaccount";
     let request = format!(
         "curl -sS -o /dev/null -w '%{{http_code}}' --cacert {account}/ca.crt -H \"Authorization: Bearer $(cat {account}/token)\" \
-         https://kubernetes.default.svc/api/v1/namespaces/default"
+         https://kubernetes.default.svc/api/v1"
     );
     assert_eq!(sh(&lab, &pods[1], &request).await, ("200".to_owned(), 0));
 

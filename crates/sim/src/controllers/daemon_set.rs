@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
@@ -14,7 +15,8 @@ use super::{events, pods};
 
 const REVISION: &str = "controller-revision-hash";
 
-/// An update replaces the Pods one at a time, `OnDelete` none.
+/// An update replaces the Pods one at a time, `OnDelete` none. With `maxSurge` the new Pod of a node starts beside the old one, which
+/// goes once the new one is ready.
 pub(super) struct DaemonSets {
     client: kube::Client,
     view: Arc<View>,
@@ -59,20 +61,51 @@ impl DaemonSets {
                         outdated.push(pod);
                     }
                 }
+                // beside an old one while an update surges
+                _ if self.is_beside(pod, &all, spec) => {}
                 _ => pods::delete(&self.client, &self.view, pod).await?,
             }
         }
         for node in &wanted {
-            let mut pod = pods::from_template(set, &spec.template);
-            pod.metadata.generate_name = Some(format!("{}-", set.name_any()));
-            pods::label(&mut pod, REVISION, current.clone());
-            pod.spec.get_or_insert_default().node_name = Some(node.clone());
-            pods::create(&self.client, &self.view, &pod).await?;
+            self.start(set, spec, node).await?;
         }
         let rolls = spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) != Some("OnDelete");
+        if rolls && surges(spec) {
+            return self.surge(set, spec, &current, &all).await;
+        }
         match outdated.iter().find(|pod| !pods::is_ready(pod)).or(outdated.first().filter(|_| !unready)) {
             Some(pod) if rolls => pods::delete(&self.client, &self.view, pod).await,
             _ => Ok(()),
+        }
+    }
+
+    async fn start(&self, set: &DaemonSet, spec: &DaemonSetSpec, node: &str) -> Result {
+        let mut pod = pods::from_template(set, &spec.template);
+        pod.metadata.generate_name = Some(format!("{}-", set.name_any()));
+        pods::label(&mut pod, REVISION, pods::template_hash(&spec.template));
+        pod.spec.get_or_insert_default().node_name = Some(node.to_owned());
+        pods::create(&self.client, &self.view, &pod).await.map(drop)
+    }
+
+    /// Whether this Pod is one of two that an update has on a node.
+    fn is_beside(&self, pod: &Pod, all: &[Arc<Pod>], spec: &DaemonSetSpec) -> bool {
+        let node = node_of(pod);
+        let wanted = self.wanted(spec).any(|name| Some(name.as_str()) == node);
+        let hash = |pod: &Pod| pod.labels().get(REVISION).cloned();
+        let other = all.iter().any(|other| node_of(other) == node && hash(other) != hash(pod));
+        surges(spec) && wanted && other && !pods::is_finished(pod)
+    }
+
+    /// A node at a time: the new Pod beside the old one, and once it is ready, the old one goes.
+    async fn surge(&self, set: &DaemonSet, spec: &DaemonSetSpec, current: &String, all: &[Arc<Pod>]) -> Result {
+        let is_current = |pod: &&Arc<Pod>| pod.labels().get(REVISION) == Some(current);
+        let old = all.iter().filter(|pod| !is_current(pod) && pods::is_active(pod)).min_by_key(|pod| pod.name_any());
+        let Some(old) = old else { return Ok(()) };
+        let mut beside = all.iter().filter(is_current).filter(|pod| node_of(pod) == node_of(old));
+        match (beside.next(), node_of(old)) {
+            (Some(new), _) if pods::is_ready(new) => pods::delete(&self.client, &self.view, old).await,
+            (Some(_), _) | (None, None) => Ok(()),
+            (None, Some(node)) => self.start(set, spec, node).await,
         }
     }
 
@@ -108,6 +141,15 @@ impl DaemonSets {
             self.view.daemon_sets.observe(Arc::new(written));
         }
         Ok(())
+    }
+}
+
+fn surges(spec: &DaemonSetSpec) -> bool {
+    let rolling = spec.update_strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
+    match rolling.and_then(|rolling| rolling.max_surge.as_ref()) {
+        Some(IntOrString::Int(count)) => *count > 0,
+        Some(IntOrString::String(share)) => !share.starts_with('0'),
+        None => false,
     }
 }
 

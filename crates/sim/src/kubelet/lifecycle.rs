@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container as ContainerOfPod, Pod};
+use k8s_openapi::api::core::v1::{Container as ContainerOfPod, ContainerUser, LinuxContainerUser, Pod};
 
 use super::env::{self, Sources};
 use super::events::Severity;
@@ -32,6 +32,12 @@ impl PodRuntime {
         let pod = self.pod();
         let image = self.image(container)?;
         let (spec, process) = self.describe(&pod, container, image, volumes).await.map_err(Refusal::Config)?;
+        let user = LinuxContainerUser {
+            uid: process.uid.into(),
+            gid: process.gid.into(),
+            supplemental_groups: Some(process.groups.iter().copied().map(i64::from).collect()),
+        };
+        self.edit(index, |slot| slot.user = Some(ContainerUser { linux: Some(user) }));
         let file = |suffix: &str| self.logs.join(format!("{}{suffix}.log", container.name));
         let shim = self.node.shim.clone();
         let started = Container::start(shim, spec, process, file(""), file(".previous")).await;
@@ -113,7 +119,7 @@ impl PodRuntime {
         std::fs::write(&source, "")?;
         std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o666))?;
         let target = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
-        Ok(Mount { source, target: PathBuf::from(target), read_only: false })
+        Ok(Mount { source, target: PathBuf::from(target), read_only: false, propagates: false })
     }
 
     /// What a container that has ended wants remembered.

@@ -11,11 +11,12 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::net::Network;
-use crate::{ImageTable, Missing, NodeInfo, ProbeOutcome, SandboxInfo, SandboxObserver};
+use crate::{ImageTable, Missing, NodeInfo, Primary, ProbeOutcome, SandboxInfo, SandboxObserver};
 
 mod agent;
 mod boot;
@@ -26,6 +27,7 @@ mod events;
 mod expand;
 mod fields;
 mod hooks;
+mod host;
 mod lifecycle;
 mod node;
 mod pod;
@@ -92,6 +94,10 @@ pub struct Kubelet {
     node: Arc<Node>,
     pods: Mutex<HashMap<String, Handle>>,
     stop: CancellationToken,
+    /// Whether the node has power.
+    powered: watch::Sender<bool>,
+    /// How many Pods run.
+    count: watch::Sender<usize>,
     tasks: TaskTracker,
 }
 
@@ -113,6 +119,8 @@ impl Kubelet {
             node: Arc::new(node),
             pods: Mutex::default(),
             stop: CancellationToken::new(),
+            powered: watch::Sender::new(true),
+            count: watch::Sender::new(0),
             tasks: TaskTracker::new(),
         });
         let watching = Arc::clone(&kubelet);
@@ -120,10 +128,30 @@ impl Kubelet {
             let stop = watching.stop.clone();
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = watching.watch() => {}
+                () = watching.run() => {}
             }
         });
         Ok(kubelet)
+    }
+
+    /// Cuts the node's power, and brings it up again: all processes end at once, the Pods' networks and `/run` are gone, and the
+    /// plugins are told nothing. Then the Pods of this node are started anew.
+    ///
+    /// # Errors
+    /// When the node's files cannot be changed.
+    pub async fn restart(&self, primary: Primary) -> std::io::Result<()> {
+        self.powered.send_replace(false);
+        let lost: Vec<_> = self.lock().values().map(|handle| Arc::clone(&handle.runtime)).collect();
+        lost.iter().for_each(|runtime| runtime.cut_off());
+        drop(lost);
+        // the sender is ours: it cannot be gone
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+        self.node.networking.host().power_off()?;
+        if primary == Primary::Rewrites {
+            self.node.networking.write_primary()?;
+        }
+        self.powered.send_replace(true);
+        Ok(())
     }
 
     /// The sandbox of a Pod, once it has one. Pods on the host's network have none.
@@ -143,6 +171,15 @@ impl Kubelet {
         runtime.probe_now().await
     }
 
+    /// Runs a CNI verb for a Pod once more.
+    ///
+    /// # Errors
+    /// When the Pod has no network, or a plugin fails.
+    pub async fn run_plugins(&self, namespace: &str, pod: &str, verb: &str) -> anyhow::Result<()> {
+        let sandbox = self.sandbox(namespace, pod).with_context(|| format!("find the network of {namespace}/{pod}"))?;
+        Ok(self.node.networking.again(verb, &self.node.info, &sandbox).await?)
+    }
+
     /// Kills every Pod at once and waits until all are gone.
     pub async fn stop(&self) {
         self.stop.cancel();
@@ -151,6 +188,7 @@ impl Kubelet {
         }
         self.tasks.close();
         self.tasks.wait().await;
+        self.node.networking.host().close();
         self.node.events.close().await;
     }
 
@@ -165,6 +203,19 @@ impl Kubelet {
             .filter(|handle| handle.runtime.is(namespace, pod))
             .max_by_key(|handle| handle.sequence)
             .map(|handle| Arc::clone(&handle.runtime))
+    }
+
+    /// Follows the Pods while the node has power.
+    async fn run(self: &Arc<Self>) {
+        let mut powered = self.powered.subscribe();
+        loop {
+            // the sender is ours: it cannot be gone
+            let _ = powered.wait_for(|on| *on).await;
+            tokio::select! {
+                () = self.watch() => return,
+                _ = powered.wait_for(|on| !*on) => {}
+            }
+        }
     }
 
     async fn watch(self: &Arc<Self>) {
@@ -194,7 +245,7 @@ impl Kubelet {
     fn applied(self: &Arc<Self>, pod: Pod) {
         let on_this_node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(&self.node.info.name);
         let Some(uid) = pod.uid().filter(|_| on_this_node) else { return };
-        if self.stop.is_cancelled() {
+        if self.stop.is_cancelled() || !*self.powered.borrow() {
             return;
         }
         let mut pods = self.lock();
@@ -205,11 +256,14 @@ impl Kubelet {
         let sequence = pods.values().map(|handle| handle.sequence + 1).max().unwrap_or(0);
         let runtime = PodRuntime::new(Arc::clone(&self.node), pod);
         pods.insert(uid.clone(), Handle { runtime: Arc::clone(&runtime), sequence });
+        self.count.send_replace(pods.len());
         drop(pods);
         let kubelet = Arc::clone(self);
         self.tasks.spawn(async move {
             runtime.run().await;
-            kubelet.lock().remove(&uid);
+            let mut pods = kubelet.lock();
+            pods.remove(&uid);
+            kubelet.count.send_replace(pods.len());
         });
     }
 

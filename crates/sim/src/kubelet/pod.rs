@@ -34,6 +34,8 @@ pub(super) struct PodRuntime {
     pub(super) logs: PathBuf,
     /// The object is gone, or the kubelet stops: no more courtesies.
     gone: CancellationToken,
+    /// The node has lost its power.
+    cut: CancellationToken,
 }
 
 /// Why the Pod's life ended.
@@ -42,6 +44,8 @@ enum End {
     Deleted(Duration),
     /// At once.
     Abandoned,
+    /// With the node. The Pod's directory stays, and its network is taken down by nobody.
+    CutOff,
 }
 
 impl PodRuntime {
@@ -55,6 +59,7 @@ impl PodRuntime {
             pod: watch::Sender::new(Arc::new(pod)),
             sandbox: OnceLock::new(),
             gone: CancellationToken::new(),
+            cut: CancellationToken::new(),
             node,
             directory,
             logs,
@@ -80,6 +85,10 @@ impl PodRuntime {
 
     pub(super) fn abandon(&self) {
         self.gone.cancel();
+    }
+
+    pub(super) fn cut_off(&self) {
+        self.cut.cancel();
     }
 
     pub(super) fn sandbox(&self) -> Option<&SandboxInfo> {
@@ -133,6 +142,7 @@ impl PodRuntime {
         let mut tasks = JoinSet::new();
         let end = tokio::select! {
             biased;
+            () = self.cut.cancelled() => End::CutOff,
             () = self.gone.cancelled() => End::Abandoned,
             grace = self.deletion() => End::Deleted(grace),
             () = self.live(&mut tasks) => End::Abandoned,
@@ -141,10 +151,21 @@ impl PodRuntime {
         if let End::Deleted(grace) = end {
             tokio::select! {
                 () = self.gone.cancelled() => {}
+                () = self.cut.cancelled() => {}
                 () = self.terminate(grace) => {}
             }
         }
         self.kill_all().await;
+        if self.cut.is_cancelled() {
+            publishing.abort();
+            self.lose_network().await;
+            // as the control plane says of Pods on a node that is not heard of: not ready
+            self.state.send_replace(State::new(&self.pod()));
+            if let Err(error) = self.patch_status(&self.status()).await {
+                tracing::debug!(%error, "publishing the status of a pod that is gone");
+            }
+            return;
+        }
         self.leave_network().await;
         publishing.abort();
         volumes::remove(&self.pod(), &self.directory);
@@ -181,9 +202,23 @@ impl PodRuntime {
             self.event(None, Severity::Warning, "FailedKillPod", format!("error killing pod: {error}"));
             tokio::select! {
                 () = self.gone.cancelled() => break,
+                () = self.cut.cancelled() => break,
                 () = tokio::time::sleep(RETRY) => {}
             }
         }
+        self.node.networking.forget(sandbox);
+        self.detach(sandbox).await;
+    }
+
+    /// The namespace goes without a word to the plugins.
+    async fn lose_network(&self) {
+        let Some(sandbox) = self.sandbox.get() else { return };
+        self.node.observer.removed(sandbox).await;
+        self.node.networking.forget(sandbox);
+        self.detach(sandbox).await;
+    }
+
+    async fn detach(&self, sandbox: &SandboxInfo) {
         if let Err(error) = self.node.network.detach_pod(sandbox).await {
             tracing::warn!(pod = %sandbox.pod, %error, "detaching a pod");
         }

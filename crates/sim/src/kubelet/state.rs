@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
     Container as ContainerOfPod, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, Pod,
+    ContainerStateWaiting, ContainerUser, Pod,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -42,6 +42,8 @@ pub(super) struct Slot {
     /// Has ended and will not be started again.
     pub(super) over: bool,
     pub(super) id: Option<String>,
+    /// Who its first process is.
+    pub(super) user: Option<ContainerUser>,
     pub(super) running: Option<Arc<Container>>,
 }
 
@@ -72,6 +74,7 @@ impl Slot {
             attempted: false,
             over: false,
             id: None,
+            user: None,
             running: None,
         }
     }
@@ -148,6 +151,16 @@ impl State {
             })
             .collect();
         slots.extend(spec.containers.into_iter().map(|container| Slot::new(container, Role::Main, reason)));
+        // one that has run here before, as when the node was restarted
+        let statuses = pod.status.iter().flat_map(|status| {
+            let inits = status.init_container_statuses.iter().flatten();
+            inits.chain(status.container_statuses.iter().flatten())
+        });
+        for status in statuses.filter(|status| status.container_id.is_some()) {
+            if let Some(slot) = slots.iter_mut().find(|slot| slot.name() == status.name) {
+                slot.restarts = status.restart_count + 1;
+            }
+        }
         Self {
             start_time: Some(Time(Timestamp::now())),
             initialized: !slots.iter().any(|slot| matches!(slot.role, Role::Init | Role::Sidecar)),

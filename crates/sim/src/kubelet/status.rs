@@ -120,6 +120,7 @@ fn container_status(slot: &Slot) -> ContainerStatus {
         restart_count: slot.restarts,
         started: Some(slot.started),
         ready: slot.ready || done,
+        user: slot.user.clone(),
         ..ContainerStatus::default()
     }
 }

@@ -56,7 +56,7 @@ async fn fill(
     group: Option<u32>,
 ) -> Result<(PathBuf, bool), NotReady> {
     if let Some(host) = &volume.host_path {
-        return host_path(&host.path, host.type_.as_deref());
+        return host_path(node.networking.host().place(Path::new(&host.path)), &host.path, host.type_.as_deref());
     }
     fs::create_dir_all(place)?;
     let source = Source { node, fields };
@@ -97,8 +97,7 @@ fn own(path: &Path, mode: u32, group: Option<u32>) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-fn host_path(path: &str, kind: Option<&str>) -> Result<(PathBuf, bool), NotReady> {
-    let place = PathBuf::from(path);
+fn host_path(place: PathBuf, path: &str, kind: Option<&str>) -> Result<(PathBuf, bool), NotReady> {
     match kind {
         Some("DirectoryOrCreate") => fs::create_dir_all(&place)?,
         Some("FileOrCreate") if !place.exists() => drop(fs::File::create(&place)?),
@@ -241,7 +240,8 @@ impl Volumes {
                 None => place.clone(),
             };
             let read_only = mount.read_only.unwrap_or(false) || !writable;
-            mounts.push(Mount { source, target: PathBuf::from(&mount.mount_path), read_only });
+            let propagates = matches!(mount.mount_propagation.as_deref(), Some("HostToContainer" | "Bidirectional"));
+            mounts.push(Mount { source, target: PathBuf::from(&mount.mount_path), read_only, propagates });
         }
         Ok(mounts)
     }

@@ -14,6 +14,8 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether writing is refused.
     pub read_only: bool,
+    /// Whether what is mounted below it later appears in the container (`mountPropagation: HostToContainer`).
+    pub propagates: bool,
 }
 
 /// A container: its root file system and its namespaces.

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use super::super::host::Host;
 use crate::{NodeInfo, SandboxInfo};
 
 /// A program to run, and what it is told.
@@ -13,8 +14,11 @@ pub(super) struct Call<'a> {
     pub(super) program: PathBuf,
     pub(super) bin_dir: &'a Path,
     pub(super) verb: &'a str,
+    pub(super) host: &'a Host,
     pub(super) node: &'a NodeInfo,
     pub(super) sandbox: &'a SandboxInfo,
+    /// Name of the sandbox's network namespace.
+    pub(super) netns: &'a Path,
     pub(super) stdin: String,
 }
 
@@ -29,7 +33,7 @@ impl Call<'_> {
             }
             _ => format!("start {}: {error}", program.display()),
         };
-        let SandboxInfo { namespace, pod, uid, netns, .. } = self.sandbox;
+        let SandboxInfo { namespace, pod, uid, .. } = self.sandbox;
         let mut command = Command::new(&self.program);
         command.env_clear().envs([
             ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -37,22 +41,21 @@ impl Call<'_> {
             ("CNI_CONTAINERID", uid),
             ("CNI_IFNAME", "eth0"),
         ]);
-        command.env("CNI_NETNS", netns.proc_path()).env("CNI_PATH", self.bin_dir);
+        command.env("CNI_NETNS", self.netns).env("CNI_PATH", self.bin_dir);
         command.env("CNI_ARGS", format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={pod};K8S_POD_INFRA_CONTAINER_ID={uid};K8S_POD_UID={uid}"
         ));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let (node, stdin) = (self.node.netns.clone(), self.stdin.clone());
-        // the namespace is held by the caller for as long as this takes
+        let mut child = self.host.spawn(&self.node.netns, command).map_err(missing)?;
+        let stdin = self.stdin.clone();
         let ran = tokio::task::spawn_blocking(move || {
-            let mut child = node.run(|| command.spawn()).map_err(io::Error::other)??;
             if let Some(mut pipe) = child.stdin.take() {
                 // a plugin need not read what it does not want
                 pipe.write_all(stdin.as_bytes()).ok();
             }
             child.wait_with_output()
         });
-        let output = ran.await.map_err(|error| error.to_string())?.map_err(missing)?;
+        let output = ran.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         answer(&output)
     }
 }

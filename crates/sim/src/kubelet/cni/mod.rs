@@ -24,6 +24,7 @@ use call::Call;
 use config::List;
 use serde_json::{Value, json};
 
+use super::host::Host;
 use crate::{NodeInfo, SandboxInfo};
 
 /// Type of the built-in plugin.
@@ -47,6 +48,7 @@ pub(super) struct Networking {
     bin_dir: PathBuf,
     /// The runtime hands the Pod's annotations to plugins that declare the capability.
     annotations: bool,
+    host: Host,
     /// What each sandbox was attached with, by its uid, for its end.
     attached: Mutex<HashMap<String, Attached>>,
 }
@@ -56,6 +58,8 @@ struct Attached {
     list: List,
     result: Value,
     annotations: Value,
+    /// Name of the sandbox's network namespace on the node.
+    netns: PathBuf,
 }
 
 /// A Pod's network could not be made or taken down by the plugins.
@@ -66,11 +70,26 @@ pub(super) struct Failed(String);
 impl Networking {
     /// With the lab's own network and nothing else.
     pub(super) fn new(root: &Path, annotations: bool) -> std::io::Result<Self> {
-        let (net_dir, bin_dir) = (root.join("etc/cni/net.d"), root.join("opt/cni/bin"));
+        let host = Host::new(root)?;
+        let (net_dir, bin_dir) = (host.place(Path::new("/etc/cni/net.d")), host.place(Path::new("/opt/cni/bin")));
         std::fs::create_dir_all(&net_dir)?;
         std::fs::create_dir_all(&bin_dir)?;
-        std::fs::write(net_dir.join("10-lab.conflist"), DEFAULT)?;
-        Ok(Self { net_dir, bin_dir, annotations, attached: Mutex::default() })
+        let networking = Self { net_dir, bin_dir, annotations, host, attached: Mutex::default() };
+        networking.write_primary()?;
+        Ok(networking)
+    }
+
+    /// The node's files.
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Writes the configuration of the lab's own network as it was at first, whatever others have made of it: so do the agents
+    /// of many a network when they start.
+    pub(super) fn write_primary(&self) -> std::io::Result<()> {
+        let (file, fresh) = (self.net_dir.join("10-lab.conflist"), self.net_dir.join(".10-lab.fresh"));
+        std::fs::write(&fresh, DEFAULT)?;
+        std::fs::rename(fresh, file)
     }
 
     /// The configuration for the next Pod.
@@ -90,15 +109,17 @@ impl Networking {
         sandbox: &SandboxInfo,
         annotations: Value,
     ) -> Result<(), Failed> {
-        let mut attached = Attached { result: made(&list, sandbox), list, annotations };
+        let netns = self.host.keep(&sandbox.netns, &sandbox.uid).map_err(|error| Failed(error.to_string()))?;
+        let mut attached = Attached { result: made(&list, sandbox, &netns), list, annotations, netns };
         for (index, plugin) in attached.list.plugins.iter().enumerate().skip(1) {
             let conf = self.conf(&attached, plugin);
-            match self.call(plugin, "ADD", node, sandbox, &conf).run().await {
+            match self.call(plugin, "ADD", node, &attached, sandbox, &conf).run().await {
                 Ok(Some(result)) => attached.result = result,
                 Ok(None) => {}
                 Err(why) => {
                     let kind = plugin["type"].as_str().unwrap_or_default();
                     self.remove(&attached, index + 1, node, sandbox).await.ok();
+                    self.host.release(&sandbox.uid);
                     return Err(Failed(format!("plugin type=\"{kind}\" failed (add): {why}")));
                 }
             }
@@ -111,7 +132,31 @@ impl Networking {
     pub(super) async fn del(&self, node: &NodeInfo, sandbox: &SandboxInfo) -> Result<(), Failed> {
         let Some(attached) = self.lock().get(&sandbox.uid).cloned() else { return Ok(()) };
         self.remove(&attached, attached.list.plugins.len(), node, sandbox).await?;
+        self.forget(sandbox);
+        Ok(())
+    }
+
+    /// The sandbox is gone, and nobody is told.
+    pub(super) fn forget(&self, sandbox: &SandboxInfo) {
+        self.host.release(&sandbox.uid);
         self.lock().remove(&sandbox.uid);
+    }
+
+    /// Runs a verb once more for a sandbox that is attached, with what it was attached with.
+    pub(super) async fn again(&self, verb: &str, node: &NodeInfo, sandbox: &SandboxInfo) -> Result<(), Failed> {
+        let attached = self.lock().get(&sandbox.uid).cloned();
+        let attached = attached.ok_or_else(|| Failed(format!("sandbox {} is not attached", sandbox.uid)))?;
+        if verb == "DEL" {
+            return self.remove(&attached, attached.list.plugins.len(), node, sandbox).await;
+        }
+        for plugin in attached.list.plugins.iter().skip(1) {
+            let conf = self.conf(&attached, plugin);
+            let called = self.call(plugin, verb, node, &attached, sandbox, &conf).run().await;
+            called.map_err(|why| {
+                let kind = plugin["type"].as_str().unwrap_or_default();
+                Failed(format!("plugin type=\"{kind}\" failed ({}): {why}", verb.to_lowercase()))
+            })?;
+        }
         Ok(())
     }
 
@@ -124,7 +169,7 @@ impl Networking {
     ) -> Result<(), Failed> {
         for plugin in attached.list.plugins[..count].iter().skip(1).rev() {
             let conf = self.conf(attached, plugin);
-            let called = self.call(plugin, "DEL", node, sandbox, &conf).run().await;
+            let called = self.call(plugin, "DEL", node, attached, sandbox, &conf).run().await;
             called.map_err(|why| {
                 let kind = plugin["type"].as_str().unwrap_or_default();
                 Failed(format!("plugin type=\"{kind}\" failed (delete): {why}"))
@@ -154,11 +199,21 @@ impl Networking {
         plugin: &Value,
         verb: &'a str,
         node: &'a NodeInfo,
+        attached: &'a Attached,
         sandbox: &'a SandboxInfo,
         conf: &Value,
     ) -> Call<'a> {
         let program = self.bin_dir.join(plugin["type"].as_str().unwrap_or_default());
-        Call { program, bin_dir: &self.bin_dir, verb, node, sandbox, stdin: conf.to_string() }
+        Call {
+            program,
+            bin_dir: &self.bin_dir,
+            verb,
+            host: &self.host,
+            node,
+            sandbox,
+            netns: &attached.netns,
+            stdin: conf.to_string(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Attached>> {
@@ -168,7 +223,7 @@ impl Networking {
 }
 
 /// What the built-in plugin answers.
-fn made(list: &List, sandbox: &SandboxInfo) -> Value {
+fn made(list: &List, sandbox: &SandboxInfo, netns: &Path) -> Value {
     let bits = |address: &std::net::IpAddr| if address.is_ipv4() { 32 } else { 128 };
     let families = list.version.starts_with("0.");
     let addresses = sandbox.addresses.iter().map(|address| {
@@ -182,7 +237,7 @@ fn made(list: &List, sandbox: &SandboxInfo) -> Value {
         "cniVersion": list.version,
         "interfaces": [
             {"name": sandbox.host_interface},
-            {"name": "eth0", "sandbox": sandbox.netns.proc_path()},
+            {"name": "eth0", "sandbox": netns},
         ],
         "ips": addresses.collect::<Vec<_>>(),
         "dns": {},

@@ -95,7 +95,8 @@ impl Layers {
 
     /// Binds `source` at `target` of the container. Parents and the mount point are made; below a read-only directory by
     /// laying an overlay over it.
-    pub(super) fn bind(&mut self, source: &Path, target: &Path, read_only: bool) -> Result<(), Failure> {
+    /// Returns the mount point.
+    pub(super) fn bind(&mut self, source: &Path, target: &Path, read_only: bool) -> Result<PathBuf, Failure> {
         let directory =
             fs::metadata(source).during(format_args!("mount {} at {}", source.display(), target.display()))?.is_dir();
         let place = self.resolve(target);
@@ -103,7 +104,8 @@ impl Layers {
             self.mount_point(&place, directory)
                 .during(format_args!("make the mount point {} (is its parent a directory?)", target.display()))?;
         }
-        bind(source, &place, read_only).during(format_args!("mount {} at {}", source.display(), target.display()))
+        bind(source, &place, read_only).during(format_args!("mount {} at {}", source.display(), target.display()))?;
+        Ok(place)
     }
 
     fn mount_point(&mut self, place: &Path, directory: bool) -> io::Result<()> {

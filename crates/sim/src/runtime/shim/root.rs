@@ -42,8 +42,8 @@ pub(super) fn make_namespaces(container: &ContainerSpec) -> Result<(), Failure> 
         .during(format_args!("enter the pod's network {}", container.netns.display()))?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)
         .during("make mount, UTS and IPC namespaces (needs CAP_SYS_ADMIN in the sandbox)")?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .during("make mounts private")?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+        .during("keep mounts from leaving the container")?;
     nix::unistd::sethostname(&container.hostname).during(format_args!("set host name {:?}", container.hostname))
 }
 
@@ -62,7 +62,11 @@ pub(super) fn assemble(container: &ContainerSpec) -> Result<(), Failure> {
     let mut volumes: Vec<_> = container.mounts.iter().collect();
     volumes.sort_by_key(|mount| mount.target.components().count());
     for volume in volumes {
-        layers.bind(&volume.source, &volume.target, volume.read_only)?;
+        let place = layers.bind(&volume.source, &volume.target, volume.read_only)?;
+        if !volume.propagates {
+            mount(None::<&str>, &place, None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+                .during(format_args!("make the mount {} private", volume.target.display()))?;
+        }
     }
     if container.read_only_root {
         layers.freeze()?;
