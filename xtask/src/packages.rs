@@ -29,6 +29,8 @@ const PACKAGES: &[Package] = &[
 const FOR_TESTS: &[Package] = &[
     Package { name: "iproute2", present: || find_program("ip").is_some() },
     Package { name: "nftables", present: || find_program("nft").is_some() },
+    // Plugins in one chain with ours.
+    Package { name: "containernetworking-plugins", present: || Path::new("/usr/lib/cni/ptp").exists() },
     UIDMAP,
 ];
 

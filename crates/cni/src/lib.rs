@@ -23,6 +23,9 @@
 //! an `ADD` may be repeated; the rules are proven; nothing is started; a Pod without an address fails only where it is to be
 //! redirected; and the node's own network is never touched.
 
+#[cfg(feature = "agent")]
+pub mod agent;
+#[cfg(feature = "agent")]
 pub mod install;
 mod log;
 pub mod node;

@@ -14,6 +14,22 @@ pub const LIFETIME: Duration = Duration::from_secs(300);
 /// How often the agent touches its lease.
 pub const RENEWAL: Duration = Duration::from_secs(10);
 
+/// In the lease while another program takes the plugin out of the network configuration, and why that is bad.
+pub const CONTEST: &str = "another program takes consul-cni out of the network configuration again and again; it must be told to \
+                           leave other plugins in, as by Cilium's cni.exclusive=false";
+
+/// What the lease says: its holder, and whether the node is contested.
+#[must_use]
+pub fn lease_text(holder: &str, contested: bool) -> String {
+    if contested { format!("{holder}\n{CONTEST}\n") } else { holder.to_owned() }
+}
+
+/// Whether a lease says that another program takes the plugin out again and again.
+#[must_use]
+pub fn is_contested(lease: &str) -> bool {
+    lease.contains(CONTEST)
+}
+
 /// What the plugin says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -22,10 +38,12 @@ pub enum Message {
     Annotations(PodName),
     /// This Pod is redirected now. Nothing is answered.
     Redirected(PodName),
+    /// This Pod is of the mesh and could not be redirected. Nothing is answered.
+    Refused(PodName),
 }
 
 /// A Pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PodName {
     /// Its namespace.
     pub namespace: String,
@@ -44,4 +62,10 @@ pub enum Answer {
     Annotations(BTreeMap<String, String>),
     /// Why there is no answer.
     Failed(String),
+}
+
+impl std::fmt::Display for PodName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }

@@ -13,18 +13,18 @@
 
 pub mod conflist;
 mod files;
+mod lease;
 mod pace;
 pub mod settings;
 
-use crate::node::RENEWAL;
 use conflist::{PLUGIN, Unusable};
+use lease::Lease;
 use pace::Pace;
 use serde_json::{Value, json};
 use settings::Settings;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use tokio::sync::watch;
 
 /// What could not be done on the node.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +59,16 @@ pub enum Change {
 /// The plugin on one node.
 pub struct Installation {
     settings: Settings,
-    /// The lease was taken once, from whoever had it: the latest to start is the one that counts.
-    has_claimed: AtomicBool,
+    lease: Lease,
+}
+
+/// How it goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How often something was put right.
+    pub changes: u64,
+    /// Another program takes the plugin out again and again.
+    pub contested: bool,
 }
 
 fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
@@ -72,7 +80,8 @@ impl Installation {
     /// With these settings; nothing is done yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, has_claimed: AtomicBool::new(false) }
+        let lease = Lease::new(settings.lease.clone(), settings.installation_id.clone());
+        Self { settings, lease }
     }
 
     fn program(&self) -> PathBuf {
@@ -82,28 +91,33 @@ impl Installation {
     /// The plugin's entry in a chain.
     #[must_use]
     pub fn entry(&self) -> Value {
-        json!({
+        let mut entry = json!({
             "type": PLUGIN,
             "name": PLUGIN,
             "capabilities": {"io.kubernetes.cri.pod-annotations": true},
             "lease": self.settings.lease,
             "log_level": self.settings.log_level,
-        })
+        });
+        if !self.settings.node_name.is_empty() {
+            entry["agent_socket"] = json!(self.settings.agent_socket);
+        }
+        entry
     }
 
-    /// One pass: looks at what there is, and puts right what is not as it should be.
+    /// One pass: looks at what there is, and puts right what is not as it should be. `contested`: another program takes the entry
+    /// out again and again, which the plugin tells the runtime.
     ///
     /// # Errors
     /// The first thing that could not be done; what comes before it is done.
-    pub fn bring_about(&self) -> Result<Vec<Change>, InstallError> {
+    pub fn bring_about(&self, contested: bool) -> Result<Vec<Change>, InstallError> {
         let mut changes = Vec::new();
-        if self.is_superseded() {
+        if self.lease.is_superseded() {
             return Ok(changes);
         }
         if self.copy_program()? {
             changes.push(Change::Program(self.program()));
         }
-        self.renew_lease()?;
+        self.lease.renew(contested)?;
         // as a network of its own it is chosen by the Pod, not chained
         if !self.settings.multus {
             changes.extend(self.put_entry()?.map(Change::Entry));
@@ -128,32 +142,6 @@ impl Installation {
             opened.set_modified(wanted.1).map_err(file("set the time of", &target))?;
         }
         Ok(true)
-    }
-
-    fn renew_lease(&self) -> Result<(), InstallError> {
-        let lease = &self.settings.lease;
-        let age = std::fs::metadata(lease).and_then(|metadata| metadata.modified());
-        let fresh = age.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age < RENEWAL));
-        if fresh && self.holds_lease() {
-            return Ok(());
-        }
-        if let Some(directory) = lease.parent() {
-            std::fs::create_dir_all(directory).map_err(file("make", directory))?;
-        }
-        files::replace(lease, self.settings.installation_id.as_bytes(), 0o644).map_err(file("write", lease))?;
-        self.has_claimed.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Whether a later installation has taken the lease: the node is its business from then on.
-    fn is_superseded(&self) -> bool {
-        let holder = std::fs::read_to_string(&self.settings.lease);
-        self.has_claimed.load(Ordering::Relaxed) && holder.is_ok_and(|holder| holder != self.settings.installation_id)
-    }
-
-    /// Whether no later installation has taken over.
-    fn holds_lease(&self) -> bool {
-        std::fs::read_to_string(&self.settings.lease).is_ok_and(|holder| holder == self.settings.installation_id)
     }
 
     /// The file that the runtime is to take, and what it must hold; nothing where it holds that.
@@ -214,7 +202,7 @@ impl Installation {
     /// # Errors
     /// The first thing that could not be done.
     pub fn retire(&self) -> Result<bool, InstallError> {
-        if !self.holds_lease() {
+        if !self.lease.is_held() {
             return Ok(false);
         }
         self.remove().map(|()| true)
@@ -238,25 +226,34 @@ impl Installation {
         }
         let program = self.program();
         files::remove(&program).map_err(file("remove", &program))?;
-        files::remove(&self.settings.lease).map_err(file("remove", &self.settings.lease))
+        self.lease.remove()
     }
 }
 
-/// Passes for as long as `stop` is not complete, then takes the plugin away.
+/// Passes for as long as `stop` is not complete, then takes the plugin away. Tells how it goes.
 ///
 /// # Errors
 /// The plugin could not be taken away.
-pub async fn run(installation: &Installation, stop: impl Future<Output = ()>) -> Result<(), InstallError> {
+pub async fn run(
+    installation: &Installation,
+    progress: &watch::Sender<Progress>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), InstallError> {
     let mut pace = Pace::default();
     let mut said = String::new();
     let mut stop = std::pin::pin!(stop);
     loop {
-        let done = installation.bring_about();
+        let done = installation.bring_about(pace.is_fight());
         let rewritten =
             done.as_ref().is_ok_and(|changes| changes.iter().any(|change| matches!(change, Change::Entry(_))));
         match done {
             Ok(changes) => {
                 said.clear();
+                let count = changes.len() as u64;
+                progress.send_if_modified(|progress| {
+                    progress.changes += count;
+                    count > 0
+                });
                 for change in changes {
                     tracing::info!(?change, "the node has been put right");
                 }
@@ -269,6 +266,8 @@ pub async fn run(installation: &Installation, stop: impl Future<Output = ()>) ->
             }
         }
         let wait = pace.next(rewritten, std::time::Instant::now());
+        let contested = pace.is_fight();
+        progress.send_if_modified(|progress| std::mem::replace(&mut progress.contested, contested) != contested);
         tokio::select! {
             () = stop.as_mut() => break,
             () = tokio::time::sleep(wait) => {}

@@ -1,5 +1,6 @@
 //! How soon to look again: at once, as long as nobody writes against us.
 
+use crate::node::CONTEST;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// Whether another program takes the plugin out again and again.
+    pub(super) fn is_fight(&self) -> bool {
+        self.fighting
+    }
+
     /// How long to wait after a pass that has repaired the entry, or has not.
     pub(super) fn next(&mut self, repaired: bool, now: Instant) -> Duration {
         if repaired {
@@ -28,11 +34,7 @@ impl Pace {
         }
         let fighting = self.repairs.len() > REPAIRS;
         if fighting && !self.fighting {
-            tracing::error!(
-                repairs = self.repairs.len(),
-                "another program takes consul-cni out of the network configuration again and again; it must be told to leave other \
-                 plugins in, as by Cilium's cni.exclusive=false"
-            );
+            tracing::error!(repairs = self.repairs.len(), "{CONTEST}");
         }
         self.fighting = fighting;
         if fighting { FIGHT } else { USUAL }

@@ -1,5 +1,6 @@
 //! The command line of `install-cni`: the flags of consul-k8s, one dash each, and what is ours.
 
+use crate::agent::Repair;
 use clap::Parser;
 use std::path::PathBuf;
 
@@ -31,6 +32,21 @@ pub struct Settings {
     /// What tells this installation from one that takes over
     #[arg(long, env = "POD_UID", default_value_t = unique())]
     pub installation_id: String,
+    /// Name of this node: its Pods are followed. Without it nothing is done that needs the API server
+    #[arg(long, env = "NODE_NAME", default_value = "")]
+    pub node_name: String,
+    /// Where the plugin asks this program, the same path inside and outside
+    #[arg(long, default_value = "/run/consul-cni/agent.sock")]
+    pub agent_socket: PathBuf,
+    /// Where the runtime keeps the Pods' network namespaces, the same path inside and outside
+    #[arg(long, default_value = "/var/run/netns")]
+    pub netns_dir: PathBuf,
+    /// What is done with a Pod of the mesh that is not redirected
+    #[arg(long, value_enum, default_value = "redirect")]
+    pub repair: Repair,
+    /// Address and port for Prometheus, on which /metrics is served; empty for none
+    #[arg(long, default_value = "")]
+    pub metrics_listen: String,
     /// Accepted and not used: the plugin needs no credential
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub autorotate_token: Option<bool>,

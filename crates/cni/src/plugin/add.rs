@@ -33,11 +33,12 @@ pub(super) fn add(call: &Call<'_>) -> Result<String, CniError> {
         return Err(CniError::new(Code::InvalidConfiguration, message)
             .hint("consul-cni must come after the plugin that gives addresses"));
     }
-    redirect(call, &annotations::policy(&of_pod, previous.as_ref(), &pod)?)?;
+    let policy = || annotations::policy(&of_pod, &call.addresses(previous.as_ref())?, &pod);
+    let done = policy().and_then(|policy| redirect(call, &policy));
     if let Some(socket) = &config.agent_socket {
-        agent::redirected(socket, args);
+        agent::tell(socket, args, done.is_ok());
     }
-    Ok(result)
+    done.map(|()| result)
 }
 
 /// The Pod's annotations as the runtime hands them over; asked for only where it does not.

@@ -37,9 +37,10 @@ pub(super) fn annotations(socket: &Path, args: &Args) -> Result<BTreeMap<String,
     }
 }
 
-/// Tells that a Pod is redirected. Nobody waits for the agent, and nothing depends on its hearing.
-pub(super) fn redirected(socket: &Path, args: &Args) {
-    if let Err(error) = send(socket, &Message::Redirected(args.into())) {
+/// Tells what became of a Pod. Nobody waits for the agent, and nothing depends on its hearing.
+pub(super) fn tell(socket: &Path, args: &Args, redirected: bool) {
+    let message = if redirected { Message::Redirected(args.into()) } else { Message::Refused(args.into()) };
+    if let Err(error) = send(socket, &message) {
         tracing::debug!(%error, "the node agent does not hear");
     }
 }

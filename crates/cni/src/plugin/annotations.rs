@@ -1,24 +1,25 @@
 //! Which rules are to be in force: what the Pod's annotations say, or what Nomad brings along.
 
 use super::sources;
-use crate::protocol::{CniError, Code, Previous};
+use crate::protocol::{CniError, Code};
 use redirect::contract::{
     CONNECT_INJECT_STATUS, DUAL_STACK, MESH_INJECT_STATUS, REDIRECT_TRAFFIC_CONFIG, TRANSPARENT_PROXY_STATUS,
 };
 use redirect::{Config, Policy};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// Whether a Pod is to be redirected: the webhook has injected it, with transparent proxy. Any value that is not empty counts.
-pub(super) fn wants_redirection(annotations: &BTreeMap<String, String>) -> bool {
+pub(crate) fn wants_redirection(annotations: &BTreeMap<String, String>) -> bool {
     let filled = |key: &str| annotations.get(key).is_some_and(|value| !value.is_empty());
     (filled(CONNECT_INJECT_STATUS) || filled(MESH_INJECT_STATUS)) && filled(TRANSPARENT_PROXY_STATUS)
 }
 
 /// The rules of a Pod that is to be redirected, as the webhook has written them down. Who may reach the probed ports is found
-/// out here, where the configuration leaves that open.
-pub(super) fn policy(
+/// out here, where the configuration leaves that open: from the Pod's addresses.
+pub(crate) fn policy(
     annotations: &BTreeMap<String, String>,
-    previous: Option<&Previous<'_>>,
+    addresses: &[IpAddr],
     pod: &str,
 ) -> Result<Policy, CniError> {
     let get = |key: &str| {
@@ -36,11 +37,8 @@ pub(super) fn policy(
     let dual_stack = get(DUAL_STACK)? == "true";
     // the Pod's init container asks for it before the application starts
     config.proof = true;
-    if let Some(previous) = previous
-        && !config.probe_ports.is_empty()
-        && config.probe_sources.is_empty()
-    {
-        config.probe_sources = sources::towards(previous.addresses()).iter().map(ToString::to_string).collect();
+    if !config.probe_ports.is_empty() && config.probe_sources.is_empty() {
+        config.probe_sources = sources::towards(addresses).iter().map(ToString::to_string).collect();
     }
     Policy::from_config(&config, dual_stack).map_err(|errors| {
         CniError::new(Code::InvalidPod, format!("the redirection of pod {pod} cannot be used: {errors}"))
@@ -82,7 +80,7 @@ mod tests {
     #[case::no_families(&[("redirect-traffic-config", r#"{"ProxyUserID":"5995","ProxyInboundPort":20000}"#)], "could not find consul.hashicorp.com/dual-stack")]
     #[case::no_port(&[("redirect-traffic-config", r#"{"ProxyUserID":"5995","ProxyInboundPort":20000,"ExcludeInboundPorts":["x"]}"#), ("dual-stack", "true")], "ExcludeInboundPorts")]
     fn mistakes(#[case] pairs: &[(&str, &str)], #[case] part: &str) {
-        let error = policy(&annotations(pairs), None, "default/web").expect_err("a mistake");
+        let error = policy(&annotations(pairs), &[], "default/web").expect_err("a mistake");
         assert!(error.code == Code::InvalidPod && error.msg.contains(part), "{error}");
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn check(call: &Call<'_>) -> Result<(), CniError> {
             if !annotations::wants_redirection(&of_pod) {
                 return Ok(());
             }
-            annotations::policy(&of_pod, previous.as_ref(), &pod)?
+            annotations::policy(&of_pod, &call.addresses(previous.as_ref())?, &pod)?
         }
     };
     let failed = |error: &dyn std::error::Error| {

@@ -9,7 +9,7 @@
 //! An agent that is uninstalled takes the plugin out of the network configuration. Where it could not, what is left is this
 //! program with an old lease, which is in nobody's way but the mesh's.
 
-use crate::node::LIFETIME;
+use crate::node::{CONTEST, LIFETIME, is_contested};
 use crate::protocol::{CniError, Code};
 use std::path::Path;
 use std::time::SystemTime;
@@ -30,4 +30,12 @@ pub(super) fn check(lease: &Path, pod: &str) -> Result<(), CniError> {
         "check the Pods of DaemonSet consul-cni on this node; where Consul was uninstalled, remove consul-cni from the network \
          configuration, and annotation connect-inject from the pod",
     ))
+}
+
+/// Why the node agent says that Pods will not be redirected. An old word counts no more.
+pub(super) fn contest(lease: &Path) -> Option<&'static str> {
+    let touched = std::fs::metadata(lease).and_then(|metadata| metadata.modified()).ok()?;
+    let is_old = SystemTime::now().duration_since(touched).is_ok_and(|age| age > LIFETIME);
+    let text = std::fs::read_to_string(lease).ok()?;
+    (!is_old && is_contested(&text)).then_some(CONTEST)
 }

@@ -2,18 +2,19 @@
 
 mod add;
 mod agent;
-mod annotations;
+pub(crate) mod annotations;
 mod check;
 mod lease;
 mod loopback;
 mod proof;
-mod sources;
+pub(crate) mod sources;
 mod status;
 
 use crate::log;
-use crate::protocol::{Args, CniError, Code, NetConf, Verb, version, version_of};
+use crate::protocol::{Args, CniError, Code, NetConf, Previous, Verb, version, version_of};
 use netns::NetNs;
 use serde_json::json;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What the program prints, and how it ends.
@@ -59,7 +60,7 @@ fn answer(variable: &dyn Fn(&str) -> Option<String>, stdin: &[u8]) -> Result<Str
     log::start(&config.log_level, config.log_file.as_deref());
     match verb {
         Verb::Del | Verb::Gc | Verb::Version => Ok(String::new()),
-        Verb::Status => status::status().map(|()| String::new()),
+        Verb::Status => status::status(config.lease.as_deref()).map(|()| String::new()),
         Verb::Add => add::add(&Call::read(variable, config)?),
         Verb::Check => check::check(&Call::read(variable, config)?).map(|()| String::new()),
     }
@@ -96,6 +97,18 @@ impl<'a> Call<'a> {
         Ok(Self { config, args, netns: filled(variable, "CNI_NETNS").unwrap_or_default() })
     }
 
+    /// The container's addresses: as the plugins before this one say, or as they are, where there is none before it.
+    fn addresses(&self, previous: Option<&Previous<'_>>) -> Result<Vec<IpAddr>, CniError> {
+        if let Some(previous) = previous {
+            return Ok(previous.addresses().to_vec());
+        }
+        let failed = |error: netns::Error| {
+            CniError::new(Code::Io, format!("failed to enter the network namespace of pod {}", self.args.pod()))
+                .hint(causes(&error))
+        };
+        self.namespace()?.run(sources::own_addresses).map_err(failed)
+    }
+
     /// The container's network namespace, which must not be the node's.
     fn namespace(&self) -> Result<NetNs, CniError> {
         let failed = |error: netns::Error| {
@@ -113,7 +126,7 @@ impl<'a> Call<'a> {
 }
 
 /// An error with everything that led to it.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 
-use crate::bed::{ELSEWHERE, NODE, Node, annotations, config, previous, sh};
+use crate::bed::{ELSEWHERE, NODE, NODE_V6, Node, annotations, config, previous, sh};
 use redirect::Config;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -49,11 +49,14 @@ fn twice_is_once() {
     node.obeys(&config(), true);
 }
 
+fn probed() -> Config {
+    Config { probe_ports: vec!["8080".into()], ..config() }
+}
+
 #[test]
 fn probes_reach_the_application_from_the_node_alone() {
     let node = Node::new();
-    let probed = Config { probe_ports: vec!["8080".into()], ..config() };
-    let called = node.add(&node.conf(Some(&annotations(&probed, false))));
+    let called = node.add(&node.conf(Some(&annotations(&probed(), false))));
     assert!(called.succeeded, "{called:?}");
     let (application, proxy) = (node.listen(8080), node.listen(20000));
     node.dial_pod(NODE, 8080);
@@ -85,18 +88,23 @@ fn nomad_brings_its_configuration() {
     node.has_rules_of(&config(), false);
 }
 
+/// As Multus calls it: with the configuration of the NetworkAttachmentDefinition, and no result of a plugin before it.
 #[test]
 fn a_plugin_that_stands_alone() {
     let node = Node::new();
-    let annotations = annotations(&config(), false);
-    let conf = format!(
-        r#"{{"cniVersion": "0.3.1", "name": "consul-cni", "type": "consul-cni", "multus": true,
-            "runtimeConfig": {{"io.kubernetes.cri.pod-annotations": {annotations}}}}}"#
-    );
-    let called = node.add(&conf);
+    let manifest = include_str!("../../../../clusters/consul-cni-multus/network.yaml");
+    let manifest: Value = serde_yaml_ng::from_str(manifest).expect("YAML");
+    let text = manifest["spec"]["config"].as_str().expect("a configuration");
+    let mut conf: Value = serde_json::from_str(text).expect("JSON");
+    let lease = node.directory.path().join("lease");
+    std::fs::write(&lease, "an agent").expect("a lease");
+    conf["lease"] = json!(lease);
+    conf["runtimeConfig"] = json!({"io.kubernetes.cri.pod-annotations": annotations(&probed(), false)});
+    let called = node.add(&conf.to_string());
     assert!(called.succeeded, "{called:?}");
     assert_eq!(serde_json::from_str::<Value>(&called.stdout).ok(), Some(json!({"cniVersion": "0.3.1"})));
-    node.obeys(&config(), false);
+    let sources = [NODE, NODE_V6].map(str::to_owned).to_vec();
+    node.obeys(&Config { probe_sources: sources, ..probed() }, false);
 }
 
 /// An agent that answers one question and hears one message.

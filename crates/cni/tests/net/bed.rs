@@ -17,7 +17,7 @@ pub(crate) const NODE: &str = "10.9.0.2";
 /// Another address of the node, which it never sends to the Pod from.
 pub(crate) const ELSEWHERE: &str = "10.9.0.3";
 const POD_V6: &str = "fd00:9::1";
-const NODE_V6: &str = "fd00:9::2";
+pub(crate) const NODE_V6: &str = "fd00:9::2";
 
 /// Generous: only a failing test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);

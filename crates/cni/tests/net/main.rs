@@ -3,6 +3,7 @@
 mod add;
 mod bed;
 mod check;
+mod debian;
 mod install;
 mod protocol;
 mod refused;

@@ -11,6 +11,7 @@ fn linked_statically() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--package", "cni", "--bin", "consul-cni", "--target", "x86_64-unknown-linux-gnu"]);
+    cargo.arg("--no-default-features");
     cargo.arg("--target-dir").arg(&target).current_dir(env!("CARGO_MANIFEST_DIR"));
     cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-Ctarget-feature=+crt-static");
     let built = cargo.stdin(Stdio::null()).output().expect("start cargo");
