@@ -13,7 +13,7 @@ const MEDIAN: usize = 150;
 
 /// Who may depend on whom, as the README draws it. Everything that is not here is forbidden.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("bdd", &["capture", "cni", "mesh", "netns", "redirect", "sim", "workload"]),
+    ("bdd", &["capture", "mesh", "netns", "redirect", "sim", "workload"]),
     ("capture", &["netns"]),
     ("cni", &["netns", "redirect"]),
     ("init", &["netns", "redirect"]),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 use redirect::Backend;
-use sim::{Families, Missing};
+use sim::{Families, Missing, Primary};
 
 use crate::later::{Issue, comes_with};
 use crate::nearest::nearest;
@@ -67,6 +67,8 @@ const BED: &[&str] = &[
     "nodes",
     "node lacks",
     "failing rule",
+    "repair",
+    "runtime passes annotations",
 ];
 
 /// Everything said about the mesh so far.
@@ -215,6 +217,28 @@ impl Settings {
         Ok(self.mechanism()? == Mechanism::CniPlugin)
     }
 
+    /// Whether the container runtime hands the Pods' annotations to CNI plugins.
+    ///
+    /// # Errors
+    /// When the value is no truth value.
+    pub fn passes_annotations(&self) -> Result<bool> {
+        self.flag("runtime passes annotations", true)
+    }
+
+    /// What the primary network's agent does when a node starts.
+    ///
+    /// # Errors
+    /// When the value is none that is known.
+    pub fn primary_network(&self) -> Result<Primary> {
+        match self.get("primary network") {
+            None => Ok(Primary::Keeps),
+            Some("rewrites its configuration") => Ok(Primary::Rewrites),
+            Some(other) => bail!(
+                "set the primary network to {other:?}: here it is the simulator's own, which may be said to be one that                  \"rewrites its configuration\" when a node starts; kindnet, calico and flannel need a kind cluster"
+            ),
+        }
+    }
+
     /// Address families of Pods and Services.
     ///
     /// # Errors
@@ -317,7 +341,8 @@ impl Settings {
                 return Err(comes_with(&format!("{key}={value}"), issue));
             }
         }
-        for key in ["version", "cni version", "control plane version", "primary network"] {
+        self.primary_network()?;
+        for key in ["version", "cni version", "control plane version"] {
             if let Some(value) = self.get(key) {
                 let issue = if key == "version" { Issue::Webhook } else { Issue::Cni };
                 return Err(comes_with(&format!("{key} {value}"), issue));
@@ -401,8 +426,16 @@ mod tests {
     #[test]
     fn what_comes_later_says_so() {
         let mut settings = Settings::default();
-        settings.merge(&rows(&[("primary network", "calico")])).expect("a setting of the bed");
+        settings.merge(&rows(&[("cni version", "1.5.0")])).expect("a setting of the bed");
         let error = settings.buildable().expect_err("not yet").to_string();
-        assert_eq!(error, "\"primary network calico\" comes with issue 5 (the CNI way)");
+        assert_eq!(error, "\"cni version 1.5.0\" comes with issue 5 (the CNI way)");
+    }
+
+    #[test]
+    fn a_real_primary_network_is_not_simulated() {
+        let mut settings = Settings::default();
+        settings.merge(&rows(&[("primary network", "calico")])).expect("a setting of the bed");
+        let error = settings.buildable().expect_err("no kind cluster").to_string();
+        assert!(error.contains("\"calico\"") && error.contains("kind cluster"), "{error}");
     }
 }

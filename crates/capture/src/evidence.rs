@@ -130,6 +130,12 @@ impl Evidence {
         Window::new(self, since)
     }
 
+    /// Whether any interface of a host was recorded.
+    #[must_use]
+    pub fn has_recorded(&self, host: &str) -> bool {
+        self.logs.iter().any(|log| log.vantage.host == host)
+    }
+
     /// The vantages with dropped packets, and how many.
     #[must_use]
     pub fn dropped(&self) -> Vec<(Vantage, u64)> {

@@ -127,9 +127,17 @@ impl Recorder {
     /// # Errors
     /// [`Error::Namespace`], [`Error::Interface`], [`Error::File`]; [`Error::Finished`] after [`Recorder::finish`].
     pub async fn tap(&self, netns: &NetNs, interface: &str, vantage: Vantage) -> Result<Tap, Error> {
+        self.tap_busy(netns, interface, vantage, 0).await
+    }
+
+    /// [`Recorder::tap`] of an interface that many talk to at a time: the kernel keeps this many bytes at least.
+    ///
+    /// # Errors
+    /// As [`Recorder::tap`].
+    pub async fn tap_busy(&self, netns: &NetNs, interface: &str, vantage: Vantage, bytes: usize) -> Result<Tap, Error> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (namespace, name, buffer) =
-            (netns.clone(), interface.to_owned(), reader::buffer(vantage.place).max(self.buffer.unwrap_or_default()));
+        let buffer = reader::buffer(vantage.place).max(self.buffer.unwrap_or_default()).max(bytes);
+        let (namespace, name) = (netns.clone(), interface.to_owned());
         let opened = tokio::task::spawn_blocking(move || namespace.run(|| reader::open(&name, buffer))).await;
         let opened = opened.map_err(|_| Error::Finished(vantage.clone()))?;
         let opened = opened.map_err(|source| Error::Namespace { vantage: vantage.clone(), source })?;

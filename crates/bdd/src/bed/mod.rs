@@ -78,7 +78,15 @@ pub trait Bed: Send + Sync {
     /// What a client presents.
     async fn credentials(&self, certificate: &Certificate, namespace: &str, service: &str) -> Result<Credentials>;
     /// Stops, starts … a part of the system, of one Pod where it is one's.
-    async fn component(&self, component: Component, of: Option<&PodRef>, state: State) -> Result<()>;
+    async fn component(
+        &self,
+        component: Component,
+        of: Option<&PodRef>,
+        state: State,
+        settings: &Settings,
+    ) -> Result<()>;
+    /// Has the node's container runtime run a CNI verb for a Pod once more, with all plugins of its network.
+    async fn run_plugins(&self, pod: &PodRef, verb: &str) -> Result<()>;
     /// Changes the installation to these settings.
     async fn reconfigure(&self, settings: &Settings) -> Result<()>;
     /// Types of the CNI plugins in the chain of a node, in order.

@@ -92,6 +92,12 @@ impl World {
             return Ok(());
         }
         let pod = self.pod(from).await?;
+        if !acted && pod.addresses.is_empty() && !self.bed().await?.recorder().snapshot().has_recorded(&pod.host()) {
+            // its network could not be made: no process of it ever ran
+            self.proven += 1;
+            self.timeline.note(format!("proven: {} never had an address, so nothing left it", pod.host()));
+            return Ok(());
+        }
         let sender = Host::new(pod.host(), pod.addresses);
         let endpoint = address::endpoint(to);
         let app = match &endpoint.host {

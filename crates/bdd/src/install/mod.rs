@@ -1,11 +1,13 @@
 //! Installs the product as an operator does: the manifests of `clusters/consul`, with what the Helm values change.
 
+pub mod cni;
 mod values;
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -158,8 +160,12 @@ pub async fn scale(cluster: &Cluster, pods: &Pods, replicas: u32, patience: Dura
 }
 
 fn names(pods: &Pods) -> Vec<String> {
-    let found = pods.all().into_iter().filter(|p| p.metadata.namespace.as_deref() == Some(NAMESPACE));
+    let found = pods.all().into_iter().filter(|p| is_webhook(p));
     found.filter_map(|p| p.metadata.name.clone()).collect()
+}
+
+fn is_webhook(pod: &Pod) -> bool {
+    pod.metadata.namespace.as_deref() == Some(NAMESPACE) && !cni::is_agent(pod)
 }
 
 fn configured(settings: &Settings, servers: &str) -> Result<Vec<Value>> {
@@ -177,13 +183,13 @@ async fn rolled_out(cluster: &Cluster, pods: &Pods, patience: Duration) -> Resul
     let deadline = std::time::Instant::now() + patience;
     loop {
         let all = pods.all();
-        let mut own = all.iter().filter(|p| p.metadata.namespace.as_deref() == Some(NAMESPACE) && !is_going(p));
+        let mut own = all.iter().filter(|p| is_webhook(p) && !is_going(p));
         if own.clone().count() > 0 && own.all(|p| has_condition(p, "Ready")) {
             break;
         }
         if std::time::Instant::now() >= deadline {
             let mut said = String::new();
-            for pod in all.iter().filter(|p| p.metadata.namespace.as_deref() == Some(NAMESPACE)) {
+            for pod in all.iter().filter(|p| is_webhook(p)) {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 said.push_str(&serde_json::to_string(&pod.status).unwrap_or_default());
                 said.push_str(&cluster.log(NAMESPACE, name, "sidecar-injector", false).await.unwrap_or_default());

@@ -62,7 +62,7 @@ pub(super) fn change(deployment: &mut Value, settings: &Settings, servers: &str)
 }
 
 /// Replaces every occurrence of a flag.
-fn set(args: &mut Vec<Value>, flag: &str, values: &[String]) {
+pub(super) fn set(args: &mut Vec<Value>, flag: &str, values: &[String]) {
     let prefix = format!("-{flag}=");
     args.retain(|a| !a.as_str().is_some_and(|a| a.starts_with(&prefix)));
     args.extend(values.iter().map(|value| json!(format!("{prefix}{value}"))));

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{lifecycle, submission};
 use crate::action::{Ask, Request};
+use crate::cluster::Ran;
 use crate::later::{Issue, comes_with};
 use crate::vocabulary::parameters::{Certificate, Component, Crd, Protocol, State};
 use crate::vocabulary::{Arguments, Phrase};
@@ -114,7 +115,8 @@ async fn component_is(world: &mut World, mut arguments: Arguments) -> Result<()>
     let (component, state) = (arguments.get::<Component>()?, arguments.get::<State>()?);
     world.bed().await?;
     world.await_ready().await?;
-    world.bed().await?.component(component, None, state).await
+    let settings = world.settings.clone();
+    world.bed().await?.component(component, None, state, &settings).await
 }
 
 async fn component_of_is(world: &mut World, mut arguments: Arguments) -> Result<()> {
@@ -141,7 +143,8 @@ async fn component_of_is(world: &mut World, mut arguments: Arguments) -> Result<
     if component == Component::InitContainer {
         return lifecycle::run_init_again(world, &pod, state).await;
     }
-    world.bed().await?.component(component, Some(&pod), state).await
+    let settings = world.settings.clone();
+    world.bed().await?.component(component, Some(&pod), state, &settings).await
 }
 
 async fn mesh_changed(world: &mut World, arguments: Arguments) -> Result<()> {
@@ -185,9 +188,26 @@ async fn preflight(world: &mut World, _: Arguments) -> Result<()> {
     Ok(())
 }
 
-async fn cni_runs(_: &mut World, mut arguments: Arguments) -> Result<()> {
+async fn cni_runs(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (verbs, of) = (arguments.string()?, arguments.string()?);
-    Err(comes_with(&format!("the CNI plugin runs {verbs} for {of}"), Issue::Cni))
+    world.bed().await?;
+    world.await_started(&of).await?;
+    let pod = world.pod(&of).await?;
+    let mut ran = Ran { code: 0, stdout: String::new(), stderr: String::new() };
+    for verb in verbs.split([',', ' ']).filter(|verb| !verb.is_empty()) {
+        if !["ADD", "CHECK", "DEL", "STATUS"].contains(&verb) {
+            anyhow::bail!("have the CNI plugin run {verb:?}: for a pod it runs ADD, CHECK, DEL and STATUS");
+        }
+        if let Err(error) = world.bed().await?.run_plugins(&pod, verb).await {
+            ran = Ran { code: 1, stdout: String::new(), stderr: format!("{verb}: {error:#}") };
+            break;
+        }
+    }
+    world
+        .timeline
+        .note(format!("the CNI plugin ran {verbs} for {of}: {}", if ran.code == 0 { "done" } else { &ran.stderr }));
+    world.command = Some(Command { line: format!("CNI {verbs} for {of}"), ran });
+    Ok(())
 }
 
 async fn runs(world: &mut World, mut arguments: Arguments) -> Result<()> {

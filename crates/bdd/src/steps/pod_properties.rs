@@ -19,15 +19,20 @@ pub(super) async fn pod_shows(world: &mut World, mut arguments: Arguments) -> Re
     world.await_address(&name).await?;
     let pod = world.pod(&name).await?;
     let bed = world.bed().await?;
-    let object = bed.cluster().get("Pod", &pod.namespace, &pod.name).await?.context("find the Pod")?;
-    let mut wrong = Vec::new();
-    for (key, expected) in &rows {
-        let found = property(&object, key)?;
-        if !matches(&found, expected) {
-            wrong.push(format!("{key} is {found:?}, expected {expected:?}"));
+    let (patience, cluster) = (bed.timing().patience, bed.cluster().clone());
+    // some of it is written after the Pod has started
+    crate::wait::until(&format!("the pod {} to show it", pod.host()), patience, async || {
+        let object = cluster.get("Pod", &pod.namespace, &pod.name).await?.context("find the Pod")?;
+        let mut wrong = Vec::new();
+        for (key, expected) in &rows {
+            let found = property(&object, key)?;
+            if !matches(&found, expected) {
+                wrong.push(format!("{key} is {found:?}, expected {expected:?}"));
+            }
         }
-    }
-    if wrong.is_empty() { Ok(()) } else { bail!("look at the pod {}: {}", pod.host(), wrong.join("; ")) }
+        if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("; ")) }
+    })
+    .await
 }
 
 /// Lists are compared without regard to order; `not x` means that x is not among them.

@@ -14,7 +14,7 @@ const PROBE_PERIOD: u32 = 5;
 /// The user of an init container that goes on beside the application.
 const SIDECAR_UID: u32 = 1001;
 /// Namespaces that a cluster has from the start.
-const BUILT_IN: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+pub(crate) const BUILT_IN: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// What an address function in a command resolved to; see [`crate::address`].
 pub type Resolved = String;
@@ -44,6 +44,26 @@ pub fn namespace(name: &str, label: Option<(&str, &str)>) -> Value {
         object["metadata"]["labels"] = json!({ (key): value });
     }
     object
+}
+
+/// Has the Pods of a controller, or a Pod, ask for nothing that Pod Security level `restricted` refuses. Others may switch users
+/// and more, which scenarios use.
+pub fn restrict(object: &mut Value) {
+    let spec = match object.pointer("/spec/template/spec") {
+        Some(_) => object.pointer_mut("/spec/template/spec"),
+        None if object["kind"] == "Pod" => object.pointer_mut("/spec"),
+        None => None,
+    };
+    let Some(spec) = spec else { return };
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let context = &mut container["securityContext"];
+            context["allowPrivilegeEscalation"] = json!(false);
+            context["capabilities"] = json!({"drop": ["ALL"]});
+            context["runAsNonRoot"] = json!(true);
+            context["seccompProfile"] = json!({"type": "RuntimeDefault"});
+        }
+    }
 }
 
 fn services(workload: &Workload) -> Vec<Value> {

@@ -360,6 +360,20 @@ impl World {
         }
     }
 
+    /// Whether "it" is what a client keeps requesting: then it is its newest request from now on.
+    pub(crate) fn asks_on(&mut self) -> bool {
+        let Some(running) = self.loops.last() else { return false };
+        let kept = match &self.last {
+            None => true,
+            Some(Last::Asked(ask, _)) => *ask == running.ask,
+            Some(Last::Probed(..)) => false,
+        };
+        if kept {
+            self.last = None;
+        }
+        kept
+    }
+
     /// The last attempt of the last action that a client made.
     pub(crate) fn last_attempt(&mut self) -> Result<(Ask, Attempt)> {
         if self.last.is_none() {

@@ -274,8 +274,21 @@ impl World {
         for container in &workload.init {
             init.push(self.text(&container.url).await?);
         }
-        let objects = manifest::objects(&workload, command.as_ref(), &init);
+        let mut objects = manifest::objects(&workload, command.as_ref(), &init);
+        if self.is_restricted(&workload.namespace).await? {
+            objects.iter_mut().for_each(manifest::restrict);
+        }
         Ok((workload, objects))
+    }
+
+    /// Whether a namespace admits only Pods that ask for nothing.
+    async fn is_restricted(&self, namespace: &str) -> Result<bool> {
+        const LABEL: &str = "pod-security.kubernetes.io/enforce";
+        if manifest::BUILT_IN.contains(&namespace) {
+            return Ok(false);
+        }
+        let found = self.bed_now()?.cluster().get("Namespace", "", namespace).await?;
+        Ok(found.is_some_and(|namespace| namespace["metadata"]["labels"][LABEL] == "restricted"))
     }
 
     /// The objects of a workload as it is described now.

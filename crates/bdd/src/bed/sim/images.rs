@@ -31,6 +31,17 @@ pub(super) fn table(suite: &suite::Settings, settings: &Settings, scripts: &Path
             ..Image::default()
         },
     );
+    images.insert(
+        "pellucid/cni".to_owned(),
+        Image {
+            files: vec![
+                ("/bin/install-cni".into(), program("install-cni")),
+                ("/bin/consul-cni".into(), program("consul-cni")),
+            ],
+            entrypoint: vec!["/bin/install-cni".to_owned()],
+            ..Image::default()
+        },
+    );
     let mut init = Image {
         files: vec![("/bin/consul-k8s-control-plane".into(), program("connect-init"))],
         entrypoint: vec!["/bin/consul-k8s-control-plane".to_owned()],

@@ -18,12 +18,12 @@ use capture::{Place, ProxyPorts, Recorder};
 use mesh::{Intention, Mesh, MeshOptions};
 use netns::NetNs;
 use redirect::contract;
-use sim::{Dial as _, Families, Lab, LabOptions, ProbeOutcome, SandboxObserver};
+use sim::{Dial as _, Families, Lab, LabOptions, Primary, ProbeOutcome, SandboxObserver};
 
 use super::{Bed, Credentials, RuleDump, Timing};
 use crate::cluster::Cluster;
 use crate::evidence::Folder;
-use crate::install;
+use crate::install::{self, cni::Cni};
 use crate::later::{Issue, comes_with};
 use crate::pods::{PodRef, Pods, has_condition, is_going};
 use crate::settings::Settings;
@@ -64,8 +64,7 @@ pub struct SimBed {
     families: Families,
     work: PathBuf,
     outer_pid: i32,
-    /// The CNI plugin's program.
-    plugin: PathBuf,
+    primary: Primary,
 }
 
 impl SimBed {
@@ -109,7 +108,7 @@ impl SimBed {
             tempo: TEMPO,
             lacks: settings.lacks()?,
             tamper: saboteur.and_then(|s| s.api_tamper()),
-            hands_over_annotations: true,
+            hands_over_annotations: settings.passes_annotations()?,
         })
         .await?;
         match Self::furnish(suite, settings, &lab, &taps, timeline).await {
@@ -125,7 +124,7 @@ impl SimBed {
                 families,
                 work,
                 outer_pid: suite.settings.outer_pid,
-                plugin: suite.settings.bin_dir.join(cni::PLUGIN),
+                primary: settings.primary_network()?,
                 lab,
             }),
             Err(error) => {
@@ -171,8 +170,17 @@ impl SimBed {
         })
         .context("start the mesh's servers")?;
         let servers = address.to_string();
-        cni::bring_to(lab, &suite.settings.bin_dir.join(cni::PLUGIN), settings.is_cni()?)?;
-        install::webhook(&cluster, &pods, settings, &servers, READY).await?;
+        let plugin = async {
+            match settings.is_cni()? {
+                true => {
+                    Cni { cluster: &cluster, pods: &pods, nodes: lab.nodes().len(), patience: READY }
+                        .install(settings)
+                        .await
+                }
+                false => Ok(()),
+            }
+        };
+        tokio::try_join!(plugin, install::webhook(&cluster, &pods, settings, &servers, READY))?;
         reachable(lab, &cluster).await?;
         timeline.note("the webhook is up");
         Ok((mesh, pods, cluster, servers))
@@ -181,6 +189,10 @@ impl SimBed {
     fn netns(&self, pod: &PodRef) -> Result<NetNs> {
         let sandbox = self.taps.sandbox(&pod.namespace, &pod.name);
         Ok(sandbox.with_context(|| format!("find the network of {}", pod.host()))?.netns)
+    }
+
+    fn cni(&self) -> Cni<'_> {
+        Cni { cluster: &self.cluster, pods: &self.pods, nodes: self.lab.nodes().len(), patience: READY }
     }
 
     /// What the first running proxy lacks that the control plane wants it to have.
@@ -338,7 +350,13 @@ impl Bed for SimBed {
         })
     }
 
-    async fn component(&self, component: Component, of: Option<&PodRef>, state: State) -> Result<()> {
+    async fn component(
+        &self,
+        component: Component,
+        of: Option<&PodRef>,
+        state: State,
+        settings: &Settings,
+    ) -> Result<()> {
         match (component, of, state) {
             (Component::ControlPlane, _, State::Stopped | State::Killed) => self.mesh.pause(),
             (Component::ControlPlane, _, State::Started) => self.mesh.resume(),
@@ -359,8 +377,20 @@ impl Bed for SimBed {
                 install::scale(&self.cluster, &self.pods, install::replicas()?, READY).await?;
                 reachable(&self.lab, &self.cluster).await?;
             }
-            (Component::CniPlugin | Component::Node, _, state) => {
-                return Err(comes_with(&format!("the {component} is {state}"), Issue::Cni));
+            (Component::CniPlugin, _, State::Removed | State::Deleted) => self.cni().remove().await?,
+            (Component::CniPlugin, _, State::Installed) => self.cni().install(settings).await?,
+            (Component::CniPlugin, _, State::Stopped) => self.cni().stop().await?,
+            (Component::CniPlugin, _, State::Started) => {
+                self.cni().repossess(settings).await?;
+                self.cni().start().await?;
+            }
+            (Component::CniPlugin, _, State::Restarted) => self.cni().roll().await?,
+            (Component::CniPlugin, _, State::Killed | State::ForceKilled) => self.cni().kill().await?,
+            (Component::CniPlugin, _, State::WithoutCredentials) => self.cni().dispossess().await?,
+            (Component::Node, _, State::Restarted) => {
+                for node in self.lab.nodes() {
+                    self.lab.restart_node(&node.name, self.primary).await?;
+                }
             }
             (Component::MeshGateway, _, state) => {
                 return Err(comes_with(&format!("the mesh gateway is {state}"), Issue::Clusters));
@@ -370,12 +400,19 @@ impl Bed for SimBed {
         Ok(())
     }
 
+    async fn run_plugins(&self, pod: &PodRef, verb: &str) -> Result<()> {
+        self.lab.run_plugins(&pod.namespace, &pod.name, verb).await
+    }
+
     async fn reconfigure(&self, settings: &Settings) -> Result<()> {
         // `global.dualStack.enabled` changes them too
         if settings.families()? != self.families {
             bail!("change the address families of a running mesh");
         }
-        cni::bring_to(&self.lab, &self.plugin, settings.is_cni()?)?;
+        match settings.is_cni()? {
+            true => self.cni().install(settings).await?,
+            false => self.cni().remove().await?,
+        }
         install::reconfigure(&self.cluster, &self.pods, settings, &self.servers, READY).await?;
         reachable(&self.lab, &self.cluster).await
     }

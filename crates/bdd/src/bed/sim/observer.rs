@@ -18,6 +18,8 @@ pub(super) struct Taps {
     sandboxes: Mutex<HashMap<(String, String), SandboxInfo>>,
 }
 
+/// All Pods may talk to one station at a time.
+const STATION: usize = 16 << 20;
 /// Namespace of the mesh's own Pods.
 const MESH: &str = "consul";
 
@@ -32,9 +34,9 @@ impl Taps {
         sandboxes.get(&(namespace.to_owned(), pod.to_owned())).cloned()
     }
 
-    async fn tap(&self, netns: &NetNs, interface: &str, host: &str, place: Place) {
+    async fn tap(&self, netns: &NetNs, interface: &str, host: &str, place: Place, bytes: usize) {
         let vantage = Vantage { host: host.to_owned(), place };
-        if let Err(error) = self.recorder.tap(netns, interface, vantage).await {
+        if let Err(error) = self.recorder.tap_busy(netns, interface, vantage, bytes).await {
             // statements about it will say that nobody recorded it
             self.timeline.note(format!("not recorded: {:#}", anyhow::Error::from(error)));
         }
@@ -42,7 +44,7 @@ impl Taps {
 
     /// Records a host that is no Pod.
     pub(super) async fn station(&self, netns: &NetNs, name: &str, place: Place) {
-        self.tap(netns, "eth0", name, place).await;
+        self.tap(netns, "eth0", name, place, STATION).await;
     }
 }
 
@@ -56,9 +58,9 @@ impl SandboxObserver for Taps {
         }
         let host = format!("{}/{}", sandbox.namespace, sandbox.pod);
         tokio::join!(
-            self.tap(&sandbox.netns, "lo", &host, Place::Loopback),
-            self.tap(&sandbox.netns, "eth0", &host, Place::Eth0),
-            self.tap(&sandbox.node_netns, &sandbox.host_interface, &host, Place::Veth),
+            self.tap(&sandbox.netns, "lo", &host, Place::Loopback, 0),
+            self.tap(&sandbox.netns, "eth0", &host, Place::Eth0, 0),
+            self.tap(&sandbox.node_netns, &sandbox.host_interface, &host, Place::Veth, 0),
         );
     }
 
