@@ -3,11 +3,14 @@
 //!
 //! Only ratios of contestants that took turns in the same run are to be compared. An aim that is missed is told and is no
 //! failure: a busy machine must not look like a broken program.
+//!
+//! And what tests of several crates share: [`stepping`].
 
 pub mod consul;
 mod options;
 mod report;
 mod samples;
+pub mod stepping;
 
 pub use options::{Options, WrongArgument};
 pub use report::{Aim, Report};

@@ -1,12 +1,9 @@
 //! A process that is killed at any moment of its work leaves the rules of before, or those of after.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::process::{Command, Stdio};
 
-use nix::sys::ptrace::{self, Options};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use measure::stepping::{SHELL, kill_at};
 use redirect::kernel::{Line, apply_with, demanded, remove};
 use redirect::{Backend, Config, Policy};
 use rstest::rstest;
@@ -18,9 +15,9 @@ use crate::pod::*;
 #[expect(clippy::zombie_processes, reason = "waitpid waits for it, call by call")]
 fn killed_at(pod: &Pod, stop: usize, arguments: &[String]) -> bool {
     let start = || {
-        // whatever runs, and was started by what runs, has this file open
         Command::new("sh")
-            .args(["-c", "read -r go && exec \"$@\" 9>&1", "sh", env!("CARGO_BIN_EXE_redirect-traffic")])
+            .args(SHELL)
+            .arg(env!("CARGO_BIN_EXE_redirect-traffic"))
             .args(arguments)
             .env_clear()
             .env("PATH", PATH)
@@ -29,33 +26,7 @@ fn killed_at(pod: &Pod, stop: usize, arguments: &[String]) -> bool {
             .spawn()
     };
     let mut child = pod.namespace.run(start).expect("enter").expect("start sh");
-    let pid = Pid::from_raw(child.id().try_into().expect("a pid"));
-    ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC).expect("traced");
-    child.stdin.take().expect("a pipe").write_all(b"go\n").expect("it reads");
-    let (mut runs, mut stops, mut is_killed) = (false, 0, false);
-    loop {
-        let signal = match waitpid(pid, None).expect("a child") {
-            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => break,
-            WaitStatus::PtraceEvent(..) => {
-                runs = true;
-                None
-            }
-            WaitStatus::PtraceSyscall(_) => {
-                stops += usize::from(runs);
-                None
-            }
-            WaitStatus::Stopped(_, signal) => Some(signal),
-            other => panic!("{other:?}"),
-        };
-        if runs && stops == stop {
-            kill(pid, Signal::SIGKILL).expect("it is there");
-            is_killed = true;
-        } else if runs {
-            ptrace::syscall(pid, signal).expect("it goes on");
-        } else {
-            ptrace::cont(pid, signal).expect("it goes on");
-        }
-    }
+    let is_killed = kill_at(&mut child, stop).expect("traced");
     let mut rest = Vec::new();
     child.stdout.take().expect("a pipe").read_to_end(&mut rest).expect("until the last has ended");
     is_killed
