@@ -61,7 +61,7 @@ mod tests {
     #[rstest]
     #[case::the_proxy_alone(&[("consul-dataplane", 5995), ("app", 1000)], &[])]
     #[case::the_image(&[("consul-dataplane", 5995), ("app", 5995)], &["app"])]
-    #[case::another_user_of_the_proxy(&[("consul-dataplane", 1000_700_000), ("app", 5995)], &[])]
+    #[case::another_user_of_the_proxy(&[("consul-dataplane", 1_000_700_000), ("app", 5995)], &[])]
     #[case::two_services(&[("consul-dataplane-web", 5995), ("consul-dataplane-admin", 5996), ("app", 5996)], &["app"])]
     #[case::no_proxy(&[("app", 5995)], &[])]
     fn who_is_exempt(#[case] containers: &[(&str, i64)], #[case] expected: &[&str]) {

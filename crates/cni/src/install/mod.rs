@@ -267,7 +267,12 @@ pub async fn run(
         }
         let wait = pace.next(rewritten, std::time::Instant::now());
         let contested = pace.is_fight();
-        progress.send_if_modified(|progress| std::mem::replace(&mut progress.contested, contested) != contested);
+        let news =
+            progress.send_if_modified(|progress| std::mem::replace(&mut progress.contested, contested) != contested);
+        // the runtime is not to wait for the next pass, which comes late now
+        if news && let Err(error) = installation.lease.renew(contested) {
+            tracing::warn!(%error, "the plugin is not told that the node is contested");
+        }
         tokio::select! {
             () = stop.as_mut() => break,
             () = tokio::time::sleep(wait) => {}

@@ -4,11 +4,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use nix::sys::ptrace::{self, Options};
+use measure::stepping::{SHELL, kill_at};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rstest::rstest;
 use serde_json::Value;
@@ -44,6 +44,13 @@ impl Directories {
 
     fn rewrite(&self, text: &str) {
         std::fs::write(self.conflist(), text).expect("a file");
+    }
+
+    /// As a program does it that cares for its readers.
+    fn rename_to(&self, text: &str) {
+        let fresh = self.path("net.d/.fresh");
+        std::fs::write(&fresh, text).expect("a file");
+        std::fs::rename(&fresh, self.conflist()).expect("rename");
     }
 
     /// As an installation of another version has left it.
@@ -116,40 +123,15 @@ impl Directories {
 #[expect(clippy::zombie_processes, reason = "waitpid waits for it, call by call")]
 fn killed_at(stop: usize, arguments: &[String]) -> bool {
     let mut child = Command::new("sh")
-        .args(["-c", "read -r go && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_install-cni")])
+        .args(SHELL)
+        .arg(env!("CARGO_BIN_EXE_install-cni"))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("start sh");
-    let pid = Pid::from_raw(child.id().try_into().expect("a pid"));
-    ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC).expect("traced");
-    child.stdin.take().expect("a pipe").write_all(b"go\n").expect("it reads");
-    let (mut runs, mut stops, mut is_killed) = (false, 0, false);
-    loop {
-        let signal = match waitpid(pid, None).expect("a child") {
-            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return is_killed,
-            WaitStatus::PtraceEvent(..) => {
-                runs = true;
-                None
-            }
-            WaitStatus::PtraceSyscall(_) => {
-                stops += usize::from(runs);
-                None
-            }
-            WaitStatus::Stopped(_, signal) => Some(signal),
-            other => panic!("{other:?}"),
-        };
-        if runs && stops == stop {
-            kill(pid, Signal::SIGKILL).expect("it is there");
-            is_killed = true;
-        } else if runs {
-            ptrace::syscall(pid, signal).expect("it goes on");
-        } else {
-            ptrace::cont(pid, signal).expect("it goes on");
-        }
-    }
+    kill_at(&mut child, stop).expect("traced")
 }
 
 #[rstest]
@@ -251,6 +233,45 @@ fn an_upgrade_leaves_no_gap() {
     node.pods_start("after the old one");
     assert_eq!(node.types(), ["ptp", "portmap", "consul-cni"]);
     new.terminate();
+    assert_eq!(node.types(), ["ptp", "portmap"]);
+}
+
+/// Whoever reads while two write never sees half a file; and an agent that is fought slows down and has the node say so.
+#[test]
+fn another_program_takes_it_out_again_and_again() {
+    let node = Directories::new();
+    let agent = Running::start(&node, &[]);
+    let status = || {
+        let stdin = format!(r#"{{"cniVersion":"1.1.0","name":"net","lease":"{}"}}"#, node.path("lease").display());
+        crate::bed::Node::new().call("STATUS", &stdin, &[])
+    };
+    assert!(status().succeeded);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0;
+            while !over.load(Ordering::Relaxed) {
+                let text = std::fs::read_to_string(node.conflist()).expect("a file");
+                serde_json::from_str::<Value>(&text).unwrap_or_else(|error| panic!("{error}: {text:?}"));
+                reads += 1;
+            }
+            reads
+        });
+        let contested = || std::fs::read_to_string(node.path("lease")).is_ok_and(|lease| lease.contains("exclusive"));
+        for repair in 1.. {
+            node.rename_to(PRIMARY);
+            node.until("the entry comes back, or the agent gives way", || node.types().len() == 3 || contested());
+            if contested() {
+                assert!(repair > 3, "{repair} repairs are no fight");
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(reader.join().expect("every read was JSON") > 100);
+    });
+    status().fails(50, "cni.exclusive=false");
+    let log = agent.terminate();
+    assert!(log.contains("cni.exclusive=false"), "{log}");
     assert_eq!(node.types(), ["ptp", "portmap"]);
 }
 
