@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: Names lead into the mesh
   Background:
     Given a mesh with:

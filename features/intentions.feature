@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: Intentions make upstreams and guard destinations
   Background:
     Given a mesh

@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: Both address families are redirected, or neither leaks
 
   @IP-01 @peer @sim @kind

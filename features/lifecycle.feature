@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: Redirection holds while things start, stop and break
   Background:
     Given a mesh

@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: Kubernetes health probes keep working under redirection
   Background:
     Given a mesh

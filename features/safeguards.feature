@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: What Consul's rules leave open can be closed
 
   @beyond @sim @kind

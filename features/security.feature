@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: There is no way around the mesh
   Background:
     Given a mesh

@@ -33,7 +33,7 @@ pub(crate) async fn judge(world: &mut World, name: &str, expected: Rules) -> Res
         };
     }
     for pod in pods {
-        let demanded = demand(&workload, &world.settings, node_address(&bed, &pod))?;
+        let demanded = demand(&workload, &world.settings, node_addresses(&bed, &pod, world.settings.is_cni()?))?;
         let dump = bed.rules(&pod).await?;
         if let Some(dump) = &dump {
             write(world, &pod, dump);
@@ -127,10 +127,14 @@ fn list<T: ToString>(
     values.iter().map(ToString::to_string).collect()
 }
 
-/// Where a Pod's probes come from: the first address of its node, by its status. The gateway of the Pod's network is a link-local
-/// address that nobody has.
-fn node_address(bed: &Arc<dyn Bed>, pod: &PodRef) -> Option<String> {
-    bed.pods().get(&pod.namespace, &pod.name)?.status.clone()?.host_ip
+/// Where a Pod's probes come from, by its status: the first address of its node. The gateway of the Pod's network is a link-local
+/// address that nobody has. The CNI plugin finds the node's address of each family that the Pod has.
+fn node_addresses(bed: &Arc<dyn Bed>, pod: &PodRef, is_cni: bool) -> Vec<String> {
+    let status = bed.pods().get(&pod.namespace, &pod.name).and_then(|pod| pod.status.clone()).unwrap_or_default();
+    match is_cni {
+        true => status.host_ips.into_iter().flatten().map(|address| address.ip).collect(),
+        false => status.host_ip.into_iter().collect(),
+    }
 }
 
 /// Whether a list of ports has this one.
@@ -157,8 +161,8 @@ fn probe_ports(workload: &Workload, open: &[String], overwritten: bool) -> Vec<S
     all.into_iter().filter(|port| !has(open, *port)).map(|port| port.to_string()).collect()
 }
 
-/// What the documentation says the rules of a workload's Pods must be, on a node with this address.
-pub(crate) fn demand(workload: &Workload, settings: &Settings, node: Option<String>) -> Result<Policy> {
+/// What the documentation says the rules of a workload's Pods must be, on a node with these addresses.
+pub(crate) fn demand(workload: &Workload, settings: &Settings, node: Vec<String>) -> Result<Policy> {
     let mut inbound: Vec<String> = Vec::new();
     if truth(workload, contract::ENABLE_METRICS, settings.flag("global.metrics.enabled", false)?)? {
         inbound.push(contract::PROMETHEUS_SCRAPE_PORT.to_string());
@@ -210,7 +214,7 @@ pub(crate) fn demand(workload: &Workload, settings: &Settings, node: Option<Stri
         exclude_uids: uids,
         exclude_gids: list(workload, contract::EXCLUDE_GIDS, parse::ids),
         safeguards: list(workload, contract::SAFEGUARDS, Safeguard::list),
-        probe_sources: node.filter(|_| !probed.is_empty()).into_iter().collect(),
+        probe_sources: if probed.is_empty() { Vec::new() } else { node },
         probe_ports: probed,
         proof: settings.is_cni()?,
         net_ns: String::new(),
@@ -239,7 +243,7 @@ mod tests {
             ("annotation transparent-proxy-exclude-uids", "4444"),
             ("probe readiness", "http 8080 /healthz"),
         ]);
-        let policy = demand(&workload, &Settings::default(), None).expect("a policy");
+        let policy = demand(&workload, &Settings::default(), Vec::new()).expect("a policy");
         assert_eq!(policy.exclude_inbound_ports(), [20400, 8200, 8201].map(PortRange::from));
         assert_eq!(policy.exclude_uids(), [5996, 4444].map(IdRange::from));
     }
@@ -250,7 +254,9 @@ mod tests {
             ("annotation transparent-proxy-overwrite-probes", "false"),
             ("probe readiness", "http 8080 /healthz"),
         ]);
-        assert!(demand(&workload, &Settings::default(), None).expect("a policy").exclude_inbound_ports().is_empty());
+        assert!(
+            demand(&workload, &Settings::default(), Vec::new()).expect("a policy").exclude_inbound_ports().is_empty()
+        );
     }
 
     #[test]
@@ -262,7 +268,7 @@ mod tests {
             ("probe startup", "grpc 9001"),
             ("init sidecar probe startup", "http 8081 /healthz"),
         ]);
-        let policy = demand(&workload, &Settings::default(), Some("10.0.0.1".to_owned())).expect("a policy");
+        let policy = demand(&workload, &Settings::default(), vec!["10.0.0.1".to_owned()]).expect("a policy");
         assert_eq!(policy.probe_ports(), [8443, 8080, 8081].map(PortRange::from));
         assert_eq!(policy.probe_sources(), ["10.0.0.1/32".parse().expect("a block")]);
         assert_eq!(policy.exclude_inbound_ports(), [PortRange::new(9000, 9001).expect("a range")]);
