@@ -45,6 +45,20 @@ Feature: The CNI plugin redirects, and the pod holds no privilege
       | 1000 | none     | stays unready |
       | 1234 | 1234     | becomes ready |
 
+  # With a sidecar that is an init container itself, those behind it are proxied.
+  @CN-10 @beyond @sim @kind
+  Scenario: Init containers of the application behind a native sidecar reach the world through the proxy
+    Given a mesh with:
+      | connectInject.dataplaneAsSidecarInitContainer.defaultEnabled | true |
+    And the external endpoint "web" at "198.51.100.10:80"
+    And the workload "migrator" with:
+      | init container | as user 1000 requests http://external(web):80 |
+    Then "migrator" becomes ready
+    And the capture of "migrator" shows:
+      | interface | direction | to               | content   | count |
+      | lo        | any       | 15001            | any       | >0    |
+      | eth0      | out       | external(web):80 | unproxied | 0     |
+
   @CN-20 @beyond @sim @kind
   Scenario: Probes of the kubelet reach the application, and nobody else does
     Given a mesh with:

@@ -5,10 +5,6 @@ use anyhow::{Error, anyhow};
 /// An issue that brings machinery a phrase may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Issue {
-    /// The webhook in full.
-    Webhook,
-    /// The CNI plugin.
-    Cni,
     /// The mesh of one cluster in full.
     Mesh,
     /// Several clusters.
@@ -20,8 +16,6 @@ impl Issue {
     #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Webhook => "issue 4 (the admission webhook, complete)",
-            Self::Cni => "issue 5 (the CNI way)",
             Self::Mesh => "issue 6 (the mesh in one cluster, complete)",
             Self::Clusters => "issue 7 (several clusters)",
         }
@@ -32,4 +26,12 @@ impl Issue {
 #[must_use]
 pub(crate) fn comes_with(what: &str, issue: Issue) -> Error {
     anyhow!("{what:?} comes with {}", issue.name())
+}
+
+/// The failure of a step that asks for programs of another version.
+#[must_use]
+pub(crate) fn other_version(what: &str) -> Error {
+    anyhow!(
+        "{what:?}: the simulator runs the programs of this build; those of other versions need a kind cluster and their images"
+    )
 }

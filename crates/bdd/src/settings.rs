@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use redirect::Backend;
 use sim::{Families, Missing, Primary};
 
-use crate::later::{Issue, comes_with};
+use crate::later::{Issue, comes_with, other_version};
 use crate::nearest::nearest;
 use crate::preflight::Plan;
 use crate::vocabulary::parameters::{Mechanism, Verdict};
@@ -326,9 +326,8 @@ impl Settings {
     pub fn buildable(&self) -> Result<()> {
         self.mechanism()?;
         let refused = [
-            ("connectInject.dataplaneAsSidecarInitContainer.defaultEnabled", "true", Issue::Webhook),
-            ("global.acls.manageSystemACLs", "true", Issue::Webhook),
-            ("global.tls.enabled", "true", Issue::Webhook),
+            ("global.acls.manageSystemACLs", "true", Issue::Mesh),
+            ("global.tls.enabled", "true", Issue::Mesh),
             ("global.peering.enabled", "true", Issue::Clusters),
             ("global.federation.enabled", "true", Issue::Clusters),
             ("global.adminPartitions.enabled", "true", Issue::Clusters),
@@ -344,8 +343,7 @@ impl Settings {
         self.primary_network()?;
         for key in ["version", "cni version", "control plane version"] {
             if let Some(value) = self.get(key) {
-                let issue = if key == "version" { Issue::Webhook } else { Issue::Cni };
-                return Err(comes_with(&format!("{key} {value}"), issue));
+                return Err(other_version(&format!("{key} {value}")));
             }
         }
         self.nodes()?;
@@ -426,9 +424,17 @@ mod tests {
     #[test]
     fn what_comes_later_says_so() {
         let mut settings = Settings::default();
-        settings.merge(&rows(&[("cni version", "1.5.0")])).expect("a setting of the bed");
+        settings.merge(&rows(&[("meshGateway.enabled", "true")])).expect("a Helm value");
         let error = settings.buildable().expect_err("not yet").to_string();
-        assert_eq!(error, "\"cni version 1.5.0\" comes with issue 5 (the CNI way)");
+        assert_eq!(error, "\"meshGateway.enabled=true\" comes with issue 7 (several clusters)");
+    }
+
+    #[test]
+    fn another_version_is_not_simulated() {
+        let mut settings = Settings::default();
+        settings.merge(&rows(&[("cni version", "1.5.0")])).expect("a setting of the bed");
+        let error = settings.buildable().expect_err("another build").to_string();
+        assert!(error.starts_with("\"cni version 1.5.0\": the simulator runs"), "{error}");
     }
 
     #[test]

@@ -25,6 +25,7 @@ const DIRECT: &[(&str, &str)] = &[
         "connectInject.sidecarProxy.lifecycle.defaultGracefulShutdownPath",
         "default-sidecar-proxy-lifecycle-graceful-shutdown-path",
     ),
+    ("connectInject.dataplaneAsSidecarInitContainer.defaultEnabled", "default-enable-consul-dataplane-as-sidecar"),
     ("connectInject.metrics.defaultEnabled", "default-enable-metrics"),
     ("global.metrics.enabled", "default-enable-metrics"),
     ("connectInject.metrics.defaultEnableMerging", "default-enable-metrics-merging"),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{lifecycle, submission};
 use crate::action::{Ask, Request};
 use crate::cluster::Ran;
-use crate::later::{Issue, comes_with};
+use crate::later::{Issue, comes_with, other_version};
 use crate::vocabulary::parameters::{Certificate, Component, Crd, Protocol, State};
 use crate::vocabulary::{Arguments, Phrase};
 use crate::world::{Command, World};
@@ -155,7 +155,7 @@ async fn mesh_changed(world: &mut World, arguments: Arguments) -> Result<()> {
 
 async fn mesh_upgraded(_: &mut World, mut arguments: Arguments) -> Result<()> {
     let version = arguments.string()?;
-    Err(comes_with(&format!("an upgrade of the mesh to version {version}"), Issue::Webhook))
+    Err(other_version(&format!("an upgrade of the mesh to version {version}")))
 }
 
 async fn resource_changed(world: &mut World, mut arguments: Arguments) -> Result<()> {

@@ -212,14 +212,15 @@ async fn component_shows(world: &mut World, mut arguments: Arguments) -> Result<
     let component = arguments.get::<Component>()?;
     let rows = arguments.pairs()?;
     let (first, _) = rows.first().context("read the table: it is empty")?;
-    let issue = match component {
-        Component::MeshGateway => Issue::Clusters,
-        Component::ControlPlane => Issue::Mesh,
-        _ => Issue::Cni,
+    let known = match component {
+        Component::MeshGateway => return Err(comes_with(&format!("{first} of the {component}"), Issue::Clusters)),
+        Component::ControlPlane => return Err(comes_with(&format!("{first} of the {component}"), Issue::Mesh)),
+        Component::Node => &["last chained plugin"][..],
+        _ => &[],
     };
     for (key, wanted) in &rows {
-        if (component, key.as_str()) != (Component::Node, "last chained plugin") {
-            return Err(comes_with(&format!("{first} of the {component}"), issue));
+        if !known.contains(&key.as_str()) {
+            bail!("look at the {component}: {key:?} is nothing that it shows; it shows {known:?}");
         }
         let chain = world.bed().await?.chained_plugins()?;
         let last = chain.last().map_or("none", String::as_str);
