@@ -20,7 +20,7 @@ pub const NAMESPACE: &str = "consul";
 /// Name of the webhook's Service, its Deployment and its registration.
 pub const WEBHOOK: &str = "consul-connect-injector";
 const MANIFESTS: [&str; 3] = [
-    include_str!("../../../../clusters/consul/namespace.yaml"),
+    include_str!("../../../../clusters/consul/00-namespace.yaml"),
     include_str!("../../../../clusters/consul/crds.yaml"),
     include_str!("../../../../clusters/consul/connect-injector.yaml"),
 ];

@@ -27,6 +27,7 @@ use kube::Client;
 use namespaces::Namespaces;
 use pods::Pods;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// What the task is made of.
@@ -54,15 +55,16 @@ pub async fn run(options: Options) {
     let (status, writing) = status::writer(client.clone(), metrics.clone());
     let events = Events::new(client.clone(), node);
     let socket = socket::Socket { path: socket, pods: pods.clone(), status: status.clone(), metrics: metrics.clone() };
-    let repairer = repair::Repairer::new(
+    let repairer = repair::Repairer {
         client,
         repair,
-        pods.clone(),
-        Namespaces::new(netns_dir),
+        pods: pods.clone(),
+        namespaces: Arc::new(Mutex::new(Namespaces::new(netns_dir))),
         status,
-        events.clone(),
-        metrics.clone(),
-    );
+        events: events.clone(),
+        metrics: metrics.clone(),
+        memory: repair::Memory::default(),
+    };
     let contest = tell_of_contest(progress, events.clone());
     tokio::join!(following, writing, contest, socket.serve(), repairer.run(), users::watch(pods, events, metrics));
 }

@@ -20,6 +20,7 @@ use redirect::Policy;
 use redirect::contract::{REDIRECT_TRAFFIC_CONFIG, TRANSPARENT_PROXY_STATUS};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Between looks at a Pod that is redirected: somebody may take its rules away.
@@ -67,31 +68,25 @@ enum Found {
 
 /// Looks at the Pods.
 pub(super) struct Repairer {
-    client: Client,
-    repair: Repair,
-    pods: Pods,
-    namespaces: Namespaces,
-    status: Writer,
-    events: Events,
-    metrics: Metrics,
-    /// By uid: when it was looked at, and whether it was redirected then.
+    pub(super) client: Client,
+    pub(super) repair: Repair,
+    pub(super) pods: Pods,
+    pub(super) namespaces: Arc<Mutex<Namespaces>>,
+    pub(super) status: Writer,
+    pub(super) events: Events,
+    pub(super) metrics: Metrics,
+    pub(super) memory: Memory,
+}
+
+/// What was seen and done.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// By uid: when to look again, and whether the Pod was redirected.
     seen: HashMap<String, (Instant, bool)>,
     evicted: Option<Instant>,
 }
 
 impl Repairer {
-    pub(super) fn new(
-        client: Client,
-        repair: Repair,
-        pods: Pods,
-        namespaces: Namespaces,
-        status: Writer,
-        events: Events,
-        metrics: Metrics,
-    ) -> Self {
-        Self { client, repair, pods, namespaces, status, events, metrics, seen: HashMap::new(), evicted: None }
-    }
-
     /// Looks at every Pod that is new, and at the others from time to time, until it is dropped.
     pub(super) async fn run(mut self) {
         if self.repair == Repair::Off {
@@ -110,85 +105,78 @@ impl Repairer {
 
     async fn pass(&mut self) {
         let subjects: Vec<Subject> = self.pods.all().iter().filter_map(|pod| subject(pod)).collect();
-        self.seen.retain(|uid, _| subjects.iter().any(|subject| subject.name.uid == *uid));
+        self.memory.seen.retain(|uid, _| subjects.iter().any(|subject| subject.name.uid == *uid));
         for subject in subjects {
-            let due = self
-                .seen
-                .get(&subject.name.uid)
-                .is_none_or(|(when, redirected)| when.elapsed() > if *redirected { INTERVAL } else { RETRY });
-            if due {
-                let redirected = self.attend_to(&subject).await;
-                self.seen.insert(subject.name.uid.clone(), (Instant::now(), redirected));
+            let uid = &subject.name.uid;
+            if self.memory.seen.get(uid).is_none_or(|(again, _)| *again <= Instant::now()) {
+                let found = self.look_at(&subject).await;
+                let redirected = matches!(found, Ok(Found::InForce | Found::PutInForce(_)));
+                let wait = if redirected || self.repair != Repair::Evict && found.is_ok() { INTERVAL } else { RETRY };
+                self.act_on(&subject, found).await;
+                self.memory.seen.insert(uid.clone(), (Instant::now() + wait, redirected));
             }
         }
-        let open = self.seen.values().filter(|(_, redirected)| !redirected).count();
+        let open = self.memory.seen.values().filter(|(_, redirected)| !redirected).count();
         self.metrics.unredirected.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
-    /// Whether the Pod is redirected now.
-    async fn attend_to(&mut self, subject: &Subject) -> bool {
+    async fn look_at(&self, subject: &Subject) -> Result<Found, Missing> {
         self.metrics.checks.inc();
-        let found = match self.namespaces.with(&subject.addresses) {
-            Ok(netns) => {
-                let (repair, subject) = (self.repair, subject.clone());
-                let looked = tokio::task::spawn_blocking(move || look(&netns, &subject, repair == Repair::Redirect));
-                looked.await.unwrap_or_else(|error| Found::Unknown(error.to_string()))
-            }
-            Err(missing @ Missing::NotFound(_)) => {
-                // its sandbox is being made anew, or has just gone
-                tracing::debug!(pod = %subject.name, %missing);
-                return false;
-            }
-            Err(missing) => Found::Unknown(missing.to_string()),
-        };
+        let (namespaces, apply) = (Arc::clone(&self.namespaces), self.repair == Repair::Redirect);
+        let subject = subject.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            // a panic elsewhere leaves a cache that is still a cache
+            let mut namespaces = namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+            namespaces.with(&subject.addresses).map(|netns| look(&netns, &subject, apply))
+        });
+        looked.await.unwrap_or_else(|error| Ok(Found::Unknown(error.to_string())))
+    }
+
+    async fn act_on(&mut self, subject: &Subject, found: Result<Found, Missing>) {
         let before = if subject.runs { ". Its containers run: what they have sent was not redirected" } else { "" };
         match found {
-            Found::InForce => {
-                self.is_complete(subject);
-                true
-            }
-            Found::PutInForce(why) => {
+            // its sandbox is being made anew, or has just gone
+            Err(missing @ Missing::NotFound(_)) => tracing::debug!(pod = %subject.name, %missing),
+            Err(missing) => self.tell_unknown(subject, &missing.to_string()).await,
+            Ok(Found::Unknown(why)) => self.tell_unknown(subject, &why).await,
+            Ok(Found::InForce) => self.write(subject, Status::Complete),
+            Ok(Found::PutInForce(why)) => {
                 let message = format!("the pod was not redirected, and is now: {why}{before}");
                 self.tell(subject, "redirected", "RedirectionRepaired", &message).await;
-                self.is_complete(subject);
-                true
+                self.write(subject, Status::Complete);
             }
-            Found::NotInForce(why) => {
-                self.status.set(subject.name.clone(), Status::Waiting);
+            Ok(Found::NotInForce(why)) => {
+                self.write(subject, Status::Waiting);
                 if self.repair == Repair::Evict {
-                    self.evict(subject, &why).await;
-                } else {
-                    let message = format!(
-                        "the pod is not redirected: {why}{before}. Delete it, so that its network is made anew"
-                    );
-                    self.tell(subject, "reported", "NotRedirected", &message).await;
+                    return self.evict(subject, &why).await;
                 }
-                false
-            }
-            Found::Unknown(why) => {
-                let message = format!("whether the pod is redirected cannot be told: {why}");
-                self.tell(subject, "failed", "RedirectionUnknown", &message).await;
-                false
+                let message =
+                    format!("the pod is not redirected: {why}{before}. Delete it, so that its network is made anew");
+                self.tell(subject, "reported", "NotRedirected", &message).await;
             }
         }
     }
 
-    /// Says so, where the annotation does not.
-    fn is_complete(&self, subject: &Subject) {
-        let written = subject.annotations.get(TRANSPARENT_PROXY_STATUS).map(String::as_str);
-        if written != Some(Status::Complete.text()) {
-            self.status.set(subject.name.clone(), Status::Complete);
+    /// Writes the annotation, where it does not say so.
+    fn write(&self, subject: &Subject, status: Status) {
+        if subject.annotations.get(TRANSPARENT_PROXY_STATUS).map(String::as_str) != Some(status.text()) {
+            self.status.set(subject.name.clone(), status);
         }
+    }
+
+    async fn tell_unknown(&self, subject: &Subject, why: &str) {
+        let message = format!("whether the pod is redirected cannot be told: {why}");
+        self.tell(subject, "failed", "RedirectionUnknown", &message).await;
     }
 
     async fn evict(&mut self, subject: &Subject, why: &str) {
-        if self.evicted.is_some_and(|evicted| evicted.elapsed() < EVICTIONS) {
+        if self.memory.evicted.is_some_and(|evicted| evicted.elapsed() < EVICTIONS) {
             return;
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &subject.name.namespace);
         match api.evict(&subject.name.name, &EvictParams::default()).await {
             Ok(_) => {
-                self.evicted = Some(Instant::now());
+                self.memory.evicted = Some(Instant::now());
                 self.tell(subject, "evicted", "Evicted", &format!("the pod is not redirected and was evicted: {why}"))
                     .await;
             }

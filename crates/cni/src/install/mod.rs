@@ -187,6 +187,9 @@ impl Installation {
         if !program.is_file() {
             return Err(format!("{} is not there", program.display()));
         }
+        if !self.settings.lease.is_file() {
+            return Err(format!("{} is not there: pods of the mesh are refused", self.settings.lease.display()));
+        }
         if self.settings.multus {
             return Ok(());
         }
