@@ -96,6 +96,7 @@ Feature: The CNI plugin redirects, and the pod holds no privilege
     When the CNI plugin is installed
     Then "early" becomes ready
     And the redirect rules of "early" are in place
+    And the error names "was not redirected, and is now"
 
   # Other than consul-k8s, whose plugin asks the API server for every Pod, of the mesh or not.
   @CN-08 @beyond @sim @kind
