@@ -205,6 +205,15 @@ Feature: The CNI plugin redirects, and the pod holds no privilege
     Then the pod of "static-client" shows:
       | annotation transparent-proxy-status | complete |
 
+  @CN-19 @beyond @sim
+  Scenario: A process that takes the proxy's user goes around the proxy, and is told of
+    Given the external endpoint "web" at "198.51.100.10:80"
+    And the workload "static-client"
+    When "static-client" as user 5995 requests "http://external(web):80"
+    Then it is answered
+    And "static-client" sent it around its proxy
+    And the error names "went around the proxy"
+
   @CN-17 @beyond @sim @kind @serial
   Scenario: A pod that is not redirected is evicted where it is not to be redirected in place
     Given a mesh with:

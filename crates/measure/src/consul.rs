@@ -26,6 +26,7 @@ pub fn commands(config: &Config) -> Vec<String> {
         probe_ports: _,
         probe_sources: _,
         proof: _,
+        proxy_group_id: _,
         net_ns: _,
     } = config;
     let chains = ["CONSUL_PROXY_INBOUND", "CONSUL_PROXY_IN_REDIRECT", "CONSUL_PROXY_OUTPUT", "CONSUL_PROXY_REDIRECT"];

@@ -50,6 +50,9 @@ pub struct Config {
     /// Redirect every user's dial of [`PROOF`](crate::contract::PROOF), excluded ones' too: proof that the rules are in force, for
     /// a program that the rules exempt. Not in Consul's JSON either; written only when set.
     pub proof: bool,
+    /// Group id of the proxy, or empty. What its user sends with another group is none of the proxy's own, and is counted, where the
+    /// backend can be asked for the number ([`bypasses`](crate::bypasses)). Not in Consul's JSON either; written only when set.
+    pub proxy_group_id: String,
     /// Path of the network namespace the rules go into; empty means the current one. Filled in by a CNI plugin.
     pub net_ns: String,
 }
@@ -102,6 +105,8 @@ struct Wire<'a> {
     probe_sources: &'a [String],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     proof: bool,
+    #[serde(rename = "ProxyGroupID", skip_serializing_if = "str::is_empty")]
+    proxy_group_id: &'a str,
 }
 
 impl Serialize for Config {
@@ -125,6 +130,7 @@ impl Serialize for Config {
             probe_ports,
             probe_sources,
             proof,
+            proxy_group_id,
             net_ns,
         } = self;
         Wire {
@@ -144,6 +150,7 @@ impl Serialize for Config {
             probe_ports,
             probe_sources,
             proof: *proof,
+            proxy_group_id,
         }
         .serialize(serializer)
     }
@@ -183,7 +190,7 @@ impl<'de> Visitor<'de> for GoDecoder {
 }
 
 /// The keys, folded as Go compares them.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "consuldnsip",
     "consuldnsport",
     "proxyuserid",
@@ -200,6 +207,7 @@ const KEYS: [&str; 16] = [
     "probeports",
     "probesources",
     "proof",
+    "proxygroupid",
 ];
 
 fn set(config: &mut Config, folded: &str, value: &Value) -> Result<(), &'static str> {
@@ -232,6 +240,7 @@ fn set(config: &mut Config, folded: &str, value: &Value) -> Result<(), &'static 
         "safeguards" => put_list(&mut config.safeguards, value),
         "probeports" => put_list(&mut config.probe_ports, value),
         "probesources" => put_list(&mut config.probe_sources, value),
+        "proxygroupid" => put(&mut config.proxy_group_id, value, "must be a string, as \"5995\""),
         "proof" => put(&mut config.proof, value, "must be true or false"),
         "netns" => put(&mut config.net_ns, value, STRING),
         "iptablesprovider" if !value.is_null() => Err("must be null"),

@@ -66,7 +66,7 @@ pub mod rules;
 pub mod safeguard;
 
 pub use config::{Config, ConfigError};
-pub use kernel::{Applied, ApplyError, Backend, Drift, Verified, apply, remove, verify};
+pub use kernel::{Applied, ApplyError, Backend, Drift, Verified, apply, bypasses, remove, verify};
 pub use packet::{Hook, Packet, Protocol, Verdict};
 pub use parse::Mistake;
 pub use policy::{Dns, Policy, PolicyErrors};

@@ -17,6 +17,7 @@ use crate::safeguard::Safeguard;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     proxy_uid: u32,
+    proxy_gid: Option<u32>,
     inbound_port: u16,
     outbound_port: u16,
     dns: Option<Dns>,
@@ -94,6 +95,7 @@ impl Policy {
         let mut mistakes = Vec::new();
         let dns = keep(&mut mistakes, dns(config, dual_stack)).flatten();
         let proxy_uid = keep(&mut mistakes, proxy_uid(&config.proxy_user_id));
+        let proxy_gid = keep(&mut mistakes, proxy_gid(&config.proxy_group_id)).flatten();
         let inbound_port =
             keep(&mut mistakes, port("ProxyInboundPort", config.proxy_inbound_port, "the inbound listener's port"));
         let outbound_port = match config.proxy_outbound_port {
@@ -113,6 +115,7 @@ impl Policy {
         match (proxy_uid, inbound_port, outbound_port) {
             (Some(proxy_uid), Some(inbound_port), Some(outbound_port)) if mistakes.is_empty() => Ok(Self {
                 proxy_uid,
+                proxy_gid,
                 inbound_port,
                 outbound_port,
                 dns,
@@ -141,6 +144,12 @@ impl Policy {
     #[must_use]
     pub fn proxy_uid(&self) -> u32 {
         self.proxy_uid
+    }
+
+    /// The group the proxy runs as, where it is known: what its user sends with another one is counted.
+    #[must_use]
+    pub fn proxy_gid(&self) -> Option<u32> {
+        self.proxy_gid
     }
 
     /// Where connections from outside go.
@@ -253,6 +262,13 @@ fn proxy_uid(text: &str) -> Finding<u32> {
         return Err(mistake(KEY, text, "the proxy's user id is required, or its own traffic would be sent back to it"));
     }
     parse::id(text.trim()).map_err(|reason| mistake(KEY, text, reason))
+}
+
+fn proxy_gid(text: &str) -> Finding<Option<u32>> {
+    match text.trim() {
+        "" => Ok(None),
+        id => parse::id(id).map(Some).map_err(|reason| mistake("ProxyGroupID", text, reason)),
+    }
 }
 
 fn port(key: &'static str, number: i64, what: &str) -> Finding<u16> {

@@ -95,6 +95,8 @@ pub(crate) fn of_pod(
         // whoever applies the rules decides about it
         proof: false,
         net_ns: String::new(),
+        // Consul's readers and ours agree on the rest; who applies the rules knows the sidecar's usual group
+        proxy_group_id: String::new(),
     };
     Redirection { config, implicit }
 }

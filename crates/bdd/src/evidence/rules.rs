@@ -217,6 +217,8 @@ pub(crate) fn demand(workload: &Workload, settings: &Settings, node: Vec<String>
         probe_sources: if probed.is_empty() { Vec::new() } else { node },
         probe_ports: probed,
         proof: settings.is_cni()?,
+        // the plugin knows the proxy's group, and counts what others send as its user
+        proxy_group_id: if settings.is_cni()? { contract::PROXY_UID.to_string() } else { String::new() },
         net_ns: String::new(),
     };
     Policy::from_config(&config, dual).with_context(|| format!("say what the rules of {workload} must be"))

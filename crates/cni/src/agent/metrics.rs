@@ -43,6 +43,7 @@ pub struct Metrics {
     pub(super) checks: Counter,
     pub(super) unredirected: Gauge,
     pub(super) exempt_containers: Counter,
+    pub(super) bypasses: Counter,
     pub(super) status_failures: Counter,
     installations: Gauge,
     contested: Gauge,
@@ -58,6 +59,7 @@ impl Default for Metrics {
             checks: Counter::default(),
             unredirected: Gauge::default(),
             exempt_containers: Counter::default(),
+            bypasses: Counter::default(),
             status_failures: Counter::default(),
             installations: Gauge::default(),
             contested: Gauge::default(),
@@ -71,6 +73,8 @@ impl Default for Metrics {
         registry.register("unredirected_pods", about, metrics.unredirected.clone());
         let about = "Containers that run as the proxy's user and are not the proxy";
         registry.register("exempt_containers", about, metrics.exempt_containers.clone());
+        let about = "Connections that went around the proxy by a process with its user";
+        registry.register("bypasses", about, metrics.bypasses.clone());
         let about = "Status annotations that could not be written at once";
         registry.register("status_failures", about, metrics.status_failures.clone());
         let about = "How often program or entry of the plugin were put right on the node";

@@ -23,8 +23,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between looks at a Pod that is redirected: somebody may take its rules away.
-const INTERVAL: Duration = Duration::from_secs(30);
+/// Between looks at a Pod that is redirected: somebody may take its rules away, or go around them.
+const INTERVAL: Duration = Duration::from_secs(10);
 /// Between looks at one that is not.
 const RETRY: Duration = Duration::from_secs(5);
 /// One eviction in this time.
@@ -84,6 +84,8 @@ pub(super) struct Memory {
     /// By uid: when to look again, and whether the Pod was redirected.
     seen: HashMap<String, (Instant, bool)>,
     evicted: Option<Instant>,
+    /// By uid: connections that were counted before.
+    counted: HashMap<String, u64>,
 }
 
 impl Repairer {
@@ -106,10 +108,12 @@ impl Repairer {
     async fn pass(&mut self) {
         let subjects: Vec<Subject> = self.pods.all().iter().filter_map(|pod| subject(pod)).collect();
         self.memory.seen.retain(|uid, _| subjects.iter().any(|subject| subject.name.uid == *uid));
+        self.memory.counted.retain(|uid, _| subjects.iter().any(|subject| subject.name.uid == *uid));
         for subject in subjects {
             let uid = &subject.name.uid;
             if self.memory.seen.get(uid).is_none_or(|(again, _)| *again <= Instant::now()) {
-                let found = self.look_at(&subject).await;
+                let (found, counted) = self.look_at(&subject).await;
+                self.count(&subject, counted).await;
                 let redirected = matches!(found, Ok(Found::InForce | Found::PutInForce(_)));
                 let wait = if redirected || self.repair != Repair::Evict && found.is_ok() { INTERVAL } else { RETRY };
                 self.act_on(&subject, found).await;
@@ -120,16 +124,38 @@ impl Repairer {
         self.metrics.unredirected.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
-    async fn look_at(&self, subject: &Subject) -> Result<Found, Missing> {
+    /// Tells of connections that were counted since the last look. Rules that are put in force anew begin at nothing.
+    async fn count(&mut self, subject: &Subject, counted: u64) {
+        let before = self.memory.counted.insert(subject.name.uid.clone(), counted).unwrap_or_default();
+        let more = counted.checked_sub(before).unwrap_or(counted);
+        if more > 0 {
+            self.metrics.bypasses.inc_by(more);
+            let message = format!(
+                "{counted} connections went around the proxy: a process that is not the proxy has its user. Give the application \
+                 another user"
+            );
+            tracing::warn!(pod = %subject.name, message);
+            self.events.tell(&subject.name, "ProxyBypassed", &message).await;
+        }
+    }
+
+    /// What is found, and the connections that the rules have counted.
+    async fn look_at(&self, subject: &Subject) -> (Result<Found, Missing>, u64) {
         self.metrics.checks.inc();
         let (namespaces, apply) = (Arc::clone(&self.namespaces), self.repair == Repair::Redirect);
         let subject = subject.clone();
         let looked = tokio::task::spawn_blocking(move || {
             // a panic elsewhere leaves a cache that is still a cache
             let mut namespaces = namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-            namespaces.with(&subject.addresses).map(|netns| look(&netns, &subject, apply))
+            match namespaces.with(&subject.addresses) {
+                Ok(netns) => {
+                    let counted = netns.run(redirect::bypasses).ok().and_then(Result::ok).flatten();
+                    (Ok(look(&netns, &subject, apply)), counted.unwrap_or_default())
+                }
+                Err(missing) => (Err(missing), 0),
+            }
         });
-        looked.await.unwrap_or_else(|error| Ok(Found::Unknown(error.to_string())))
+        looked.await.unwrap_or_else(|error| (Ok(Found::Unknown(error.to_string())), 0))
     }
 
     async fn act_on(&mut self, subject: &Subject, found: Result<Found, Missing>) {

@@ -3,7 +3,7 @@
 use super::sources;
 use crate::protocol::{CniError, Code};
 use redirect::contract::{
-    CONNECT_INJECT_STATUS, DUAL_STACK, MESH_INJECT_STATUS, REDIRECT_TRAFFIC_CONFIG, TRANSPARENT_PROXY_STATUS,
+    CONNECT_INJECT_STATUS, DUAL_STACK, MESH_INJECT_STATUS, PROXY_UID, REDIRECT_TRAFFIC_CONFIG, TRANSPARENT_PROXY_STATUS,
 };
 use redirect::{Config, Policy};
 use std::collections::BTreeMap;
@@ -37,6 +37,10 @@ pub(crate) fn policy(
     let dual_stack = get(DUAL_STACK)? == "true";
     // the Pod's init container asks for it before the application starts
     config.proof = true;
+    // the sidecar's group is its user where OpenShift does not give it others; what others send as that user is counted
+    if config.proxy_group_id.is_empty() && config.proxy_user_id == PROXY_UID.to_string() {
+        config.proxy_group_id.clone_from(&config.proxy_user_id);
+    }
     if !config.probe_ports.is_empty() && config.probe_sources.is_empty() {
         config.probe_sources = sources::towards(addresses).iter().map(ToString::to_string).collect();
     }

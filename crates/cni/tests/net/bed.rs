@@ -152,7 +152,7 @@ impl Node {
 
     /// Whether the Pod's rules are those of a configuration, and no others.
     pub(crate) fn obeys(&self, config: &Config, dual_stack: bool) {
-        let config = Config { proof: true, ..config.clone() };
+        let config = Config { proof: true, proxy_group_id: config.proxy_user_id.clone(), ..config.clone() };
         self.has_rules_of(&config, dual_stack);
     }
 

@@ -115,6 +115,7 @@ fn one_chain() {
 
     let mut wanted = config();
     wanted.proof = true;
+    wanted.proxy_group_id.clone_from(&wanted.proxy_user_id);
     let policy = Policy::from_config(&wanted, false).expect("a valid configuration");
     let drift = || chain.pod.run(|| redirect::verify(&policy)).expect("enter").expect("read the rules").drift;
     assert!(drift().is_empty());

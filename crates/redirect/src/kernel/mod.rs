@@ -219,6 +219,19 @@ pub fn demanded(backend: Backend, policy: &Policy) -> Vec<Line> {
     }
 }
 
+/// Connections of the current network namespace that went around the proxy because their user is the proxy's, though they are none of
+/// its own: those counted for [`Policy::proxy_gid`] since the rules were put in force, of both families. Nothing where the rules
+/// count none, as those of iptables.
+///
+/// # Errors
+/// [`ApplyError`] when it cannot be read.
+pub fn bypasses() -> Result<Option<u64>, ApplyError> {
+    match &Scene::look()?.nft {
+        Ok(survey) => Ok(survey.counted()?),
+        Err(_) => Ok(None),
+    }
+}
+
 /// The variant of iptables that a backend is; none for native nf_tables.
 fn variant(backend: Backend) -> Option<Variant> {
     match backend {

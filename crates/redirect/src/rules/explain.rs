@@ -69,9 +69,11 @@ pub fn explain(policy: &Policy, packet: &Packet) -> Explanation {
 }
 
 fn follow(program: &Program, chain: &Chain, packet: &Packet, because: &mut Vec<String>) -> Option<Verdict> {
-    for rule in chain.rules.iter().filter(|rule| matches(rule, packet)) {
+    let decides = |rule: &&Rule| rule.action != Action::Count && matches(rule, packet);
+    for rule in chain.rules.iter().filter(decides) {
         because.push(format!("{}: {}, because {}", chain.name, words(rule.action), rule.why));
         match rule.action {
+            Action::Count => {}
             Action::Return => return None,
             Action::Jump(name) => {
                 if let Some(verdict) = program.chain(name).and_then(|next| follow(program, next, packet, because)) {
@@ -91,6 +93,7 @@ fn follow(program: &Program, chain: &Chain, packet: &Packet, because: &mut Vec<S
 
 fn words(action: Action) -> String {
     match action {
+        Action::Count => "counted".to_owned(),
         Action::Return => "left alone".to_owned(),
         Action::Jump(chain) => format!("on to {chain}"),
         Action::Redirect(port) => format!("redirected to port {port}"),
@@ -107,6 +110,7 @@ fn matches(rule: &Rule, packet: &Packet) -> bool {
         Match::Protocol(protocol) => packet.protocol == *protocol,
         Match::Users(list) => packet.uid.is_some_and(|uid| any(&list.values, uid)),
         Match::Groups(list) => packet.gid.is_some_and(|gid| any(&list.values, gid)),
+        Match::OtherGroup(group) => packet.gid.is_some_and(|gid| gid != *group),
         Match::To(list) => list.values.iter().any(|block| block.contains(&packet.destination)),
         Match::From(list) => list.values.iter().any(|block| block.contains(&packet.source)),
         Match::Ports(list) => {

@@ -59,6 +59,10 @@ fn built_in(base: Base) -> &'static str {
 /// The texts behind `-A <chain>`; none where the rule is about the other family. Consul installs exclusions at the head of
 /// the chain one by one, so that they stand there in reverse.
 fn texts(rule: &Rule, family: Family) -> Vec<String> {
+    // nobody asks iptables for numbers, and Consul's chains stay as they are
+    if rule.action == Action::Count {
+        return Vec::new();
+    }
     let mut texts = vec![Words::default()];
     for condition in &rule.matches {
         texts = match condition {
@@ -70,6 +74,9 @@ fn texts(rule: &Rule, family: Family) -> Vec<String> {
             }
             Match::Groups(list) => {
                 each(&texts, list.values.iter().rev(), |w, r| w.modules.push(format!("-m owner --gid-owner {r}")))
+            }
+            Match::OtherGroup(group) => {
+                each(&texts, [group], |w, group| w.modules.push(format!("-m owner ! --gid-owner {group}")))
             }
             Match::To(list) | Match::From(list) => {
                 let flag = if matches!(condition, Match::To(_)) { "-d" } else { "-s" };
@@ -145,6 +152,8 @@ fn word(protocol: Protocol) -> &'static str {
 
 fn target(action: Action, family: Family) -> String {
     match action {
+        // without a target a rule counts
+        Action::Count => String::new(),
         Action::Return => "-j RETURN".to_owned(),
         Action::Jump(chain) => format!("-j {chain}"),
         Action::Redirect(port) => format!("-j REDIRECT --to-ports {port}"),

@@ -50,6 +50,8 @@ pub(crate) enum Match {
     Protocol(Protocol),
     Users(List<IdRange>),
     Groups(List<IdRange>),
+    /// Sent with another group than this.
+    OtherGroup(u32),
     To(List<IpNet>),
     From(List<IpNet>),
     Ports(List<PortRange>),
@@ -63,6 +65,8 @@ pub(crate) enum Match {
 /// What a rule does with what it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// Counted, by nf_tables alone, and the next rule is tried.
+    Count,
     /// Nothing more in this chain.
     Return,
     Jump(&'static str),
@@ -114,7 +118,12 @@ impl Match {
             Self::Users(list) | Self::Groups(list) => list.values.is_empty(),
             Self::To(list) | Self::From(list) => list.values.is_empty(),
             Self::Ports(list) => list.values.is_empty(),
-            Self::Family(_) | Self::Protocol(_) | Self::OutLoopback | Self::InLoopback | Self::Tracked(_) => false,
+            Self::Family(_)
+            | Self::Protocol(_)
+            | Self::OtherGroup(_)
+            | Self::OutLoopback
+            | Self::InLoopback
+            | Self::Tracked(_) => false,
         }
     }
 }
@@ -208,6 +217,10 @@ fn nat(policy: &Policy) -> Vec<Chain> {
         deciding.rule(vec![Match::To(blocks(policy, *family))], Action::Return, BY_BLOCK);
     }
     deciding.rule(vec![TCP, Match::Ports(outbound_ports(policy))], Action::Return, BY_OUTBOUND_PORT);
+    if let Some(group) = policy.proxy_gid() {
+        let matches = vec![Match::Users(one(policy.proxy_uid().into())), Match::OtherGroup(group)];
+        deciding.rule(matches, Action::Count, "its user is the proxy's and its group is not (ProxyGroupID)");
+    }
     deciding.rule(vec![Match::Users(one(policy.proxy_uid().into()))], Action::Return, BY_PROXY);
     for family in families {
         let to = Match::To(one(whole(family.loopback())));

@@ -102,6 +102,7 @@ fn config() -> impl Strategy<Value = (Config, bool)> {
             probe_ports: probes.0,
             probe_sources: probes.1,
             proof: dns.1 % 2 == 0,
+            proxy_group_id: if dual { "5995".into() } else { String::new() },
             net_ns: String::new(),
         };
         (config, dual)

@@ -116,3 +116,25 @@ fn ranges_and_blocks_of_the_other_family_are_no_trouble(
         inward(port);
     }
 }
+
+/// Whoever has the proxy's user and another group is not the proxy. The rules count it, and are no others for that.
+#[test]
+fn who_is_not_the_proxy_is_counted() {
+    let (pod, peer) = street();
+    serve(&peer, 80, "peer");
+    let counting = Config { proxy_group_id: "5995".into(), ..config() };
+    let policy = policy(&counting, false);
+    let bypasses = || pod.run(redirect::bypasses).expect("enter").expect("read the rules");
+    assert_eq!(bypasses(), None);
+    in_force(&pod, Backend::Nftables, &policy);
+    assert_eq!(bypasses(), Some(0));
+    let to = SocketAddr::new(ip(NEIGHBOUR), 80);
+    assert_eq!(ask(&pod, to, 5995, 5995), "peer", "the proxy's own");
+    assert_eq!(bypasses(), Some(0));
+    assert_eq!(ask(&pod, to, 5995, 0), "peer", "it goes around the proxy");
+    assert_eq!(bypasses(), Some(1));
+    assert!(drift(&pod, Backend::Nftables, &policy).is_empty());
+    assert!(!in_force(&pod, Backend::Nftables, &policy).changed, "what has counted is in force");
+    in_force(&pod, Backend::IptablesNft, &policy);
+    assert_eq!(bypasses(), None);
+}

@@ -176,6 +176,7 @@ fn expression(expression: &Expr) -> ListAttribute<ExpressionAttribute> {
             Immediate::DestinationRegister(if *register == 2 { Register::Reg2 } else { first }),
             Immediate::Data(value(bytes)),
         ]),
+        Expr::Count => other("counter", &[]),
         Expr::Return => verdict(vec![VerdictAttribute::Code(Verdict::Return)]),
         Expr::Jump(chain) => {
             verdict(vec![VerdictAttribute::Code(Verdict::Jump), VerdictAttribute::Chain(chain.clone())])

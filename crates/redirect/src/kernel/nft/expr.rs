@@ -118,6 +118,8 @@ pub(super) enum Expr {
         register: u32,
         bytes: Vec<u8>,
     },
+    /// Counts packets and bytes. Not read back: see [`super::rules::Found`].
+    Count,
     Return,
     Jump(String),
     /// Somebody else's: our rules come back.
@@ -161,10 +163,14 @@ pub(super) fn text(expressions: &[Expr]) -> String {
                 let length = masked.or(part.map(|bytes| bytes * 8)).map(|bits| format!("/{bits}"));
                 words.push(format!("{} {value}{}", left(), length.unwrap_or_default()));
             }
-            // the only thing that is compared so: one of these bits is set
+            Expr::NotEqual(bytes) if loaded == Some(Field::SocketGroup) => {
+                words.push(format!("{} != {}", left(), Field::SocketGroup.value(bytes)));
+            }
+            // all else that is compared so: one of these bits is set
             Expr::NotEqual(_) => words.push(format!("{} {}", left(), states(mask.unwrap_or_default()))),
             Expr::In(set) => words.push(format!("{} @{set}", left())),
             Expr::Value { register, bytes } => values[usize::from(*register == 2)] = bytes,
+            Expr::Count => words.push("counter".to_owned()),
             Expr::Return => words.push("return".to_owned()),
             Expr::Goto(chain) => words.push(format!("goto {chain}")),
             Expr::Jump(chain) => words.push(format!("jump {chain}")),

@@ -21,7 +21,7 @@ pub(in crate::kernel) use socket::Refused;
 use socket::{Netlink, Order};
 use table::Table;
 
-use crate::contract::{CONSUL_NFT_TABLE, NFT_TABLE};
+use crate::contract::{CONSUL_NFT_TABLE, NFT_TABLE, chain};
 use crate::rules::{Family, OURS, Program};
 
 /// What nf_tables holds in a namespace that concerns us.
@@ -131,6 +131,15 @@ impl Survey {
             found.extend(others);
         }
         Ok((Table::of(program).lines(), found))
+    }
+
+    /// Connections that our table has counted; nothing where it counts none.
+    pub(super) fn counted(&self) -> Result<Option<u64>, Refused> {
+        if !self.has_own() {
+            return Ok(None);
+        }
+        let rules = rules::of(&self.netlink, NetfilterProtoFamily::Inet, NFT_TABLE)?;
+        Ok(rules.iter().filter(|rule| rule.chain == chain::OUTPUT).find_map(|rule| rule.counted))
     }
 
     /// The lines of our table; empty when there is none.

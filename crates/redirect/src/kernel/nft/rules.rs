@@ -11,6 +11,8 @@ use super::socket::{Netlink, Refused};
 pub(super) struct Found {
     pub(super) chain: String,
     pub(super) handle: u64,
+    /// Packets that its counter has seen, if it has one.
+    pub(super) counted: Option<u64>,
     pub(super) expressions: Vec<Expr>,
 }
 
@@ -26,12 +28,21 @@ fn rule(message: &[u8], table: &str) -> Option<Found> {
     // NFTA_RULE_TABLE, _CHAIN, _HANDLE, _EXPRESSIONS
     let (own, chain) = (attributes::text(message, 1)?, attributes::text(message, 2)?);
     let handle = attributes::number(message, 3).unwrap_or_default();
-    let expressions = attributes::entries(attributes::value(message, 4).unwrap_or_default());
+    let expressions = || attributes::entries(attributes::value(message, 4).unwrap_or_default());
+    let counted = expressions().find_map(counted);
+    let expressions = expressions();
     (own == table).then(|| Found {
         chain: chain.to_owned(),
         handle,
+        counted,
         expressions: expressions.filter_map(expression).collect(),
     })
+}
+
+fn counted(element: &[u8]) -> Option<u64> {
+    let (name, data) = (attributes::text(element, 1)?, attributes::value(element, 2)?);
+    // NFTA_COUNTER_PACKETS
+    (name == "counter").then(|| attributes::number(data, 2)).flatten()
 }
 
 fn expression(element: &[u8]) -> Option<Expr> {

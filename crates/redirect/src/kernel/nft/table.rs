@@ -131,7 +131,9 @@ impl Table {
             });
         }
         for Chain { name, rules, .. } in chains {
-            lines.extend(rules.iter().map(|rule| format!("add rule {name} {}", expr::text(rule))));
+            // what is read from the kernel has no counters
+            let told = |rule: &Vec<Expr>| expr::text(rule).trim_end_matches(" counter").to_owned();
+            lines.extend(rules.iter().map(|rule| format!("add rule {name} {}", told(rule))));
         }
         lines
     }
@@ -165,6 +167,9 @@ impl Table {
             }
             Match::Users(list) => self.ids(Field::SocketUser, list, Kind::User, into),
             Match::Groups(list) => self.ids(Field::SocketGroup, list, Kind::Group, into),
+            Match::OtherGroup(group) => {
+                into.extend([Expr::Load(Field::SocketGroup), Expr::NotEqual(group.to_ne_bytes().to_vec())]);
+            }
             Match::Ports(list) => {
                 into.push(Expr::Load(Field::DestinationPort));
                 into.push(self.value_of(list, Kind::Port, |range| numbers(range, u16::to_be_bytes)));
@@ -237,6 +242,7 @@ fn family_of(condition: &Match) -> Option<Family> {
 fn statement(action: Action, into: &mut Vec<Expr>) {
     let port = |number: u16, register| Expr::Value { register, bytes: number.to_be_bytes().to_vec() };
     match action {
+        Action::Count => into.push(Expr::Count),
         Action::Return => into.push(Expr::Return),
         Action::Jump(chain) => into.push(Expr::Jump(chain.to_owned())),
         Action::Drop => into.push(Expr::Drop),
