@@ -349,6 +349,7 @@ mod tests {
             probe_ports: strings(&["9000", "grpc"]),
             probe_sources: strings(&["node-1", "10.0.0.1"]),
             proof: true,
+            proxy_group_id: "staff".into(),
             net_ns: String::new(),
             consul_dns_port: 0,
         };
@@ -359,6 +360,7 @@ mod tests {
             [
                 ("ConsulDNSIP", None),
                 ("ProxyUserID", None),
+                ("ProxyGroupID", None),
                 ("ProxyInboundPort", None),
                 ("ProxyOutboundPort", None),
                 ("ExcludeInboundPorts", Some(2)),
