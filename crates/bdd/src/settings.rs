@@ -234,7 +234,8 @@ impl Settings {
             None => Ok(Primary::Keeps),
             Some("rewrites its configuration") => Ok(Primary::Rewrites),
             Some(other) => bail!(
-                "set the primary network to {other:?}: here it is the simulator's own, which may be said to be one that                  \"rewrites its configuration\" when a node starts; kindnet, calico and flannel need a kind cluster"
+                "set the primary network to {other:?}: here it is the simulator's own, which may be said to be one that \
+                 \"rewrites its configuration\" when a node starts; kindnet, calico and flannel need a kind cluster"
             ),
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// Label of repaired Pods: `redirected`, `evicted` or `failed`.
+/// Label of Pods that were found not redirected: `redirected`, `evicted`, `reported` or `failed`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Outcome {
     pub(super) outcome: &'static str,

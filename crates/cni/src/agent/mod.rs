@@ -4,7 +4,8 @@
 //! - Writes annotation `transparent-proxy-status`: `waiting` for a Pod that the plugin has refused, `complete` for one that is
 //!   redirected ([`status`]).
 //! - Finds Pods of the mesh that are not redirected, and redirects them in place or has them evicted ([`repair`]).
-//! - Tells of containers that run as the proxy's user because their image says so ([`users`]).
+//! - Tells of containers that run as the proxy's user because their image says so ([`users`]), and of connections that the rules
+//!   have counted because another process took that user ([`repair`]).
 //!
 //! An API server that is away costs nothing but these: the plugin on the node works as before.
 
