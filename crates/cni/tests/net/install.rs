@@ -1,6 +1,6 @@
 //! The node agent: killed at every moment, and against other programs that write the same files.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -120,7 +120,6 @@ impl Directories {
 }
 
 /// Runs the agent up to its n-th stop at a system call and kills it there. Whether it came that far.
-#[expect(clippy::zombie_processes, reason = "waitpid waits for it, call by call")]
 fn killed_at(stop: usize, arguments: &[String]) -> bool {
     let mut child = Command::new("sh")
         .args(SHELL)

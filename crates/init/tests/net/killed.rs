@@ -12,7 +12,6 @@ use crate::pod::*;
 
 /// Runs `redirect-traffic`, counted from its first instruction, up to a stop at the entry to or the exit from a system call, and
 /// kills it there; says whether it came that far. Returns when nothing that it started runs any more.
-#[expect(clippy::zombie_processes, reason = "waitpid waits for it, call by call")]
 fn killed_at(pod: &Pod, stop: usize, arguments: &[String]) -> bool {
     let start = || {
         Command::new("sh")
