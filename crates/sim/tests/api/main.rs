@@ -2,6 +2,7 @@
 
 mod cluster;
 mod controllers;
+mod manifests;
 mod node;
 mod objects;
 mod patches;
