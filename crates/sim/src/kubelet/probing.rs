@@ -17,7 +17,8 @@ use crate::ProbeOutcome;
 use crate::runtime::Container;
 
 /// A program needs real time to start however fast the kubelet's clock runs: until it has been seen alive once, failures
-/// count only after this much, or after the probe's own patience in real time where that is less.
+/// count only after the probe's own patience in real time. For a liveness probe, which is no startup probe, after this much where
+/// that is less.
 const START: Duration = Duration::from_secs(3);
 /// A container that is not ready yet is looked at this soon again, then after twice as long, up to its period.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
@@ -76,7 +77,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn of(probe: &Probe, tempo: Tempo) -> Self {
+    fn of(kind: Kind, probe: &Probe, tempo: Tempo) -> Self {
         let seconds = |value: Option<i32>, default: u64| {
             Duration::from_secs(
                 value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default),
@@ -93,7 +94,10 @@ impl Schedule {
             timeout: seconds(probe.timeout_seconds, 1),
             successes: count(probe.success_threshold, 1),
             failures,
-            patience: START.min(delay + period * failures),
+            patience: match kind {
+                Kind::Startup => delay + period * failures,
+                Kind::Liveness | Kind::Readiness => START.min(delay + period * failures),
+            },
         }
     }
 
@@ -150,7 +154,7 @@ impl PodRuntime {
 
     /// Probes until the failures are too many (false) or, if `once`, the successes are enough (true).
     async fn alive(&self, kind: Kind, probe: &Probe, index: usize, container: &Container, once: bool) -> bool {
-        let schedule = Schedule::of(probe, self.node.tempo);
+        let schedule = Schedule::of(kind, probe, self.node.tempo);
         let began = Instant::now();
         let mut said = Said::default();
         let mut pauses = schedule.first_pauses();
@@ -177,7 +181,7 @@ impl PodRuntime {
 
     /// Keeps `ready` up to date; never returns.
     async fn follow_readiness(&self, probe: &Probe, index: usize, container: &Container) {
-        let schedule = Schedule::of(probe, self.node.tempo);
+        let schedule = Schedule::of(Kind::Readiness, probe, self.node.tempo);
         let mut said = Said::default();
         let mut pauses = schedule.first_pauses();
         let (mut ever_ready, mut successes, mut failures) = (false, 0, 0);
@@ -221,7 +225,7 @@ impl PodRuntime {
             for kind in Kind::ALL {
                 let Some(probe) = kind.of(slot) else { continue };
                 runs.push(async move {
-                    let schedule = Schedule::of(probe, self.node.tempo);
+                    let schedule = Schedule::of(kind, probe, self.node.tempo);
                     let attempt = match Check::of(probe, &slot.spec, self.probe_address()) {
                         Ok(check) => {
                             probe::run(&check, &self.node.info.netns, slot.running.as_deref(), schedule.timeout).await
@@ -291,19 +295,21 @@ mod tests {
     fn periods_and_delays_pass_faster_and_timeouts_do_not() {
         let probe = serde_json::from_value(json!({"initialDelaySeconds": 8, "periodSeconds": 4, "timeoutSeconds": 3}))
             .expect("a probe");
-        let schedule = Schedule::of(&probe, Tempo::new(40.0));
+        let schedule = Schedule::of(Kind::Liveness, &probe, Tempo::new(40.0));
         assert_eq!(schedule.delay, Duration::from_millis(200));
         assert_eq!(schedule.period, Duration::from_millis(100));
         assert_eq!(schedule.timeout, Duration::from_secs(3));
         assert_eq!((schedule.successes, schedule.failures), (1, 3));
         assert_eq!(schedule.patience, Duration::from_secs(3));
+        let patience = Schedule::of(Kind::Startup, &probe, Tempo::new(40.0)).patience;
+        assert_eq!(patience, Duration::from_secs(20), "a program that may take long to start does");
         let pauses: Vec<_> = schedule.first_pauses().take(6).map(|pause| pause.as_millis()).collect();
         assert_eq!(pauses, [10, 20, 40, 80, 100, 100]);
     }
 
     #[test]
     fn defaults_are_kubernetes() {
-        let schedule = Schedule::of(&Probe::default(), Tempo::new(1.0));
+        let schedule = Schedule::of(Kind::Readiness, &Probe::default(), Tempo::new(1.0));
         assert_eq!(schedule.period, Duration::from_secs(10));
         assert_eq!(schedule.timeout, Duration::from_secs(1));
         assert_eq!(schedule.delay, Duration::ZERO);
