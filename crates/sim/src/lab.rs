@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::Context;
 use futures::future::{join_all, try_join_all};
@@ -15,10 +15,12 @@ use crate::api::{ApiOptions, ApiServer};
 use crate::controllers::{self, ControllerOptions, Controllers};
 use crate::kubelet::{Kubelet, KubeletApi, KubeletOptions};
 use crate::net::dns::{self, Dns};
+use crate::net::link::Impaired;
 use crate::net::service_proxy::{self, ServiceProxy};
 use crate::net::{Network, Plan};
 use crate::{
-    AgentError, ExecRequest, ExecSession, LabOptions, NodeAgent, NodeInfo, Primary, ProbeOutcome, SandboxInfo, Station,
+    AgentError, ExecRequest, ExecSession, Impairment, LabOptions, NodeAgent, NodeInfo, Primary, ProbeOutcome,
+    SandboxInfo, Station,
 };
 
 mod objects;
@@ -40,6 +42,7 @@ pub struct Lab {
     dns: Dns,
     control_plane: Station,
     scratch: PathBuf,
+    impaired: Mutex<Vec<Impaired>>,
 }
 
 impl Lab {
@@ -91,6 +94,7 @@ impl Lab {
             dns,
             control_plane,
             scratch: options.scratch,
+            impaired: Mutex::default(),
         })
     }
 
@@ -184,6 +188,19 @@ impl Lab {
     #[must_use]
     pub fn sandbox(&self, namespace: &str, pod: &str) -> Option<SandboxInfo> {
         self.kubelets.values().find_map(|kubelet| kubelet.sandbox(namespace, pod))
+    }
+
+    /// Impairs the link of a Pod, as long as the lab lives.
+    ///
+    /// # Errors
+    /// The Pod has no network of its own, or the kernel cannot do it.
+    pub async fn impair(&self, namespace: &str, pod: &str, impairment: Impairment) -> anyhow::Result<()> {
+        let sandbox = self.sandbox(namespace, pod).with_context(|| format!("find the network of {namespace}/{pod}"))?;
+        let impaired = crate::net::link::impair(&sandbox, impairment)
+            .await
+            .with_context(|| format!("impair the link of {namespace}/{pod}"))?;
+        self.impaired.lock().unwrap_or_else(PoisonError::into_inner).push(impaired);
+        Ok(())
     }
 
     /// Runs every probe that a Pod declares once, now.

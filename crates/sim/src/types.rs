@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -109,6 +110,19 @@ pub struct SandboxInfo {
     pub node_netns: NetNs,
     /// The node's end of the pair.
     pub host_interface: String,
+}
+
+/// What is wrong with the link of a Pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Impairment {
+    /// What the Pod sends is late by so much.
+    Delay(Duration),
+    /// So many of a hundred packets that the Pod sends are lost.
+    Loss(u8),
+    /// No packet is larger, in bytes.
+    Mtu(u32),
+    /// More than so many kilobits in a second are lost, in either direction.
+    Rate(u64),
 }
 
 /// Is told of sandboxes, in time to record every packet.

@@ -25,6 +25,7 @@ use crate::{Families, LabOptions, NodeInfo, SandboxInfo, Station};
 
 pub mod dns;
 mod iptables;
+pub(crate) mod link;
 pub(crate) mod plan;
 mod ready;
 pub(crate) mod rtnl;

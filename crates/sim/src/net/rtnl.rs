@@ -43,6 +43,12 @@ impl Batch {
         self.push(format!("bring up link {index}"), 0, RouteNetlinkMessage::SetLink(link));
     }
 
+    /// Sets the size of the largest packets of a link, in bytes.
+    pub(super) fn mtu(&mut self, index: u32, bytes: u32) {
+        let link = LinkUnspec::new_with_index(index).mtu(bytes).build();
+        self.push(format!("set the MTU of link {index} to {bytes}"), 0, RouteNetlinkMessage::SetLink(link));
+    }
+
     /// Makes a pair of links: `here` in the namespace of the batch and up, `there` in another and down, because the kernel
     /// makes it first and can open no link that has no peer.
     pub(super) fn pair(&mut self, here: &End<'_>, there: &End<'_>, other: &NetNs) {

@@ -18,7 +18,7 @@ use super::{Error, primary};
 use crate::Families;
 
 /// Index of `eth0`, in every host's namespace.
-const ETH0: u32 = 2;
+pub(super) const ETH0: u32 = 2;
 
 /// Hardware address of every router's end. Each cable has two ends, so it need not be unique.
 const ROUTER_MAC: [u8; 6] = [0xee; 6];
