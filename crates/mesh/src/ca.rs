@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType,
 };
+use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::names::Names;
 
 /// A certificate with its private key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaf {
     /// The leaf certificate first, PEM.
     pub cert_chain_pem: String,
@@ -42,7 +43,8 @@ pub struct CaError {
 /// One root with its signing key.
 #[derive(Clone)]
 pub(crate) struct Authority {
-    issuer: Arc<CertifiedIssuer<'static, KeyPair>>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
+    root: Arc<Leaf>,
     names: Names,
 }
 
@@ -60,13 +62,27 @@ impl Authority {
         params.not_before = OffsetDateTime::now_utc() - Duration::days(1);
         params.not_after = OffsetDateTime::now_utc() + Duration::days(3650);
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
-        let issuer = CertifiedIssuer::self_signed(params, key).map_err(fail)?;
-        Ok(Self { issuer: Arc::new(issuer), names })
+        let cert_chain_pem = params.self_signed(&key).map_err(fail)?.pem();
+        let root = Leaf { cert_chain_pem, key_pem: key.serialize_pem() };
+        Ok(Self { issuer: Arc::new(Issuer::new(params, key)), root: Arc::new(root), names })
+    }
+
+    /// Goes on with a root that was made before.
+    pub(crate) fn resume(names: Names, root: Leaf) -> Result<Self, CaError> {
+        let fail = |source| CaError { subject: format!("the kept root of {}", names.trust_domain()), source };
+        let key = KeyPair::from_pem(&root.key_pem).map_err(fail)?;
+        let issuer = Issuer::from_ca_cert_pem(&root.cert_chain_pem, key).map_err(fail)?;
+        Ok(Self { issuer: Arc::new(issuer), root: Arc::new(root), names })
+    }
+
+    /// The root with its private key.
+    pub(crate) fn root(&self) -> &Leaf {
+        &self.root
     }
 
     /// The root certificate, PEM.
     pub(crate) fn root_pem(&self) -> String {
-        self.issuer.pem()
+        self.root.cert_chain_pem.clone()
     }
 
     /// A leaf for `service`, signed by this root.
@@ -123,6 +139,21 @@ mod tests {
         }
         assert_ne!(good.cert_chain_pem, expired.cert_chain_pem);
         assert!(authority.root_pem().starts_with("-----BEGIN CERTIFICATE-----"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_kept_root_signs_as_before() -> Result<(), Box<dyn std::error::Error>> {
+        let names = Names::new("dc1", "11111111-2222-3333-4444-555555555555.consul");
+        let first = Authority::new(names.clone())?;
+        let again = Authority::resume(names, first.root().clone())?;
+        assert_eq!(again.root_pem(), first.root_pem());
+        let (_, root) = x509_parser::pem::parse_x509_pem(first.root_pem().as_bytes())?;
+        let leaf = again.issue("web", Validity::Now)?;
+        let (_, leaf) = x509_parser::pem::parse_x509_pem(leaf.cert_chain_pem.as_bytes())?;
+        let (root, leaf) = (root.parse_x509()?, leaf.parse_x509()?);
+        leaf.verify_signature(Some(root.public_key()))?;
+        assert_eq!(leaf.issuer(), root.subject());
         Ok(())
     }
 }

@@ -25,10 +25,25 @@ pub(crate) enum Change {
     Slice(Touch<EndpointSlice>),
     /// A custom resource of a kind of our group.
     Resource(ApiResource, Touch<DynamicObject>),
+    /// These kinds of our group are defined; their resources follow.
+    Defined(Vec<String>),
     /// The default intention was set.
     Default(Intention),
     /// Nothing in the cluster, but proxies must be rendered anew.
     Touch,
+}
+
+impl Change {
+    /// The kind of which this says all that there is.
+    fn listed(&self) -> Option<&str> {
+        match self {
+            Self::Pod(Touch::All(_)) => Some("Pod"),
+            Self::Service(Touch::All(_)) => Some("Service"),
+            Self::Slice(Touch::All(_)) => Some("EndpointSlice"),
+            Self::Resource(api, Touch::All(_)) => Some(&api.kind),
+            _ => None,
+        }
+    }
 }
 
 /// What happened to objects of one kind.

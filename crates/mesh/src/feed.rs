@@ -3,7 +3,8 @@
 //! `GET /v1/pellucid/proxy/<proxy id>?node=<Consul node>&index=<N>&wait=<Go duration>` answers with an [`Update`] as soon as the
 //! proxy's configuration is newer than `N` (everything, when `N` is 0), with status 304 when nothing changed for so long,
 //! and with 404 and a text when the proxy is not registered. `POST /v1/pellucid/dns?protocol=udp|tcp` takes a DNS message and
-//! answers with one, as Consul's `DNSService.Query` does.
+//! answers with one, as Consul's `DNSService.Query` does. `POST /v1/pellucid/rejected/<proxy id>` with a [`Rejected`] says that Envoy
+//! refused what it got, as a NACK does over gRPC.
 //!
 //! consul-dataplane serves the resources to Envoy over a Unix socket, as xDS in JSON with requests that are held until
 //! something changes. Files replaced by rename would be simpler, but Envoy opens one inotify instance for each file it
@@ -18,6 +19,8 @@ use serde_json::{Value, json};
 pub const PROXY_PATH: &str = "/v1/pellucid/proxy/";
 /// Path that answers DNS messages.
 pub const DNS_PATH: &str = "/v1/pellucid/dns";
+/// Path that takes notice of what a proxy refused; the proxy id follows.
+pub const REJECTED_PATH: &str = "/v1/pellucid/rejected/";
 /// Name of the static Envoy cluster that leads to consul-dataplane.
 pub const XDS_CLUSTER: &str = "consul-dataplane";
 
@@ -36,6 +39,15 @@ pub struct Update {
     /// By the last part of xDS paths: `listeners`, `clusters`, `endpoints`, `routes`, `secrets`. Values are complete xDS
     /// resources with their `@type`.
     pub resources: BTreeMap<String, Section>,
+}
+
+/// Resources that an Envoy refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// `listeners`, `clusters`, `endpoints`, `routes` or `secrets`.
+    pub section: String,
+    /// The resource's name; empty for listeners and clusters, which Envoy takes together.
+    pub name: String,
 }
 
 /// The `ConfigSource` that sends Envoy to consul-dataplane for everything.

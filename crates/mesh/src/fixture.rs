@@ -1,6 +1,6 @@
 //! Small worlds for tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -20,13 +20,25 @@ pub(crate) const TRUST_DOMAIN: &str = "11111111-2222-3333-4444-555555555555.cons
 ///
 /// The `i`-th service has Pod address 10.244.0.`i+1`, ClusterIP 10.96.0.`i+1`, application port 8080.
 pub(crate) fn world(names: &[&str], default_intention: Intention, entries: &[(&str, &str, Value)]) -> World {
+    annotated(names, default_intention, entries, &[])
+}
+
+/// As [`world`], with annotations of Pods: whose, which, and its value.
+pub(crate) fn annotated(
+    names: &[&str],
+    default_intention: Intention,
+    entries: &[(&str, &str, Value)],
+    annotations: &[(&str, &str, &str)],
+) -> World {
     let mut instances = Vec::new();
     for (i, name) in names.iter().enumerate() {
         let address = format!("10.244.0.{}", i + 1);
-        let pods = BTreeMap::from([(
-            ("default".to_owned(), (*name).to_owned()),
-            serde_json::from_value(pod(name, &address, true)).expect("a Pod"),
-        )]);
+        let mut pod = pod(name, &address, true);
+        for (_, key, value) in annotations.iter().filter(|(of, ..)| of == name) {
+            pod["metadata"]["annotations"][*key] = Value::from(*value);
+        }
+        let pods =
+            BTreeMap::from([(("default".to_owned(), (*name).to_owned()), serde_json::from_value(pod).expect("a Pod"))]);
         let service = serde_json::from_value(service(name, &format!("10.96.0.{}", i + 1))).expect("a Service");
         let slice = serde_json::from_value(slice(name, name, &address, true)).expect("a slice");
         let (made, refused) =
@@ -52,8 +64,8 @@ pub(crate) fn world(names: &[&str], default_intention: Intention, entries: &[(&s
     let mut world = World::empty(Names::new("dc1", TRUST_DOMAIN), default_intention);
     world.catalog = Catalog::new(&instances);
     world.config = config;
-    let services: BTreeSet<String> = world.services().into_iter().map(str::to_owned).collect();
-    world.vips.retain_and_assign(services.iter().map(String::as_str));
+    let addressed = world.addressed();
+    world.vips.assign(addressed.iter().map(String::as_str));
     world
 }
 

@@ -21,6 +21,7 @@ pub mod feed;
 mod filter;
 mod go;
 mod intentions;
+mod kept;
 mod mesh;
 mod names;
 mod registration;
@@ -31,6 +32,7 @@ mod world;
 
 pub use ca::{CaError, Leaf};
 pub use intentions::Intention;
+pub use kept::KeptError;
 pub use mesh::{EnvoyTamper, Error, Mesh, MeshOptions};
 pub use world::Problem;
 

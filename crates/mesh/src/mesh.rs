@@ -1,6 +1,7 @@
 //! The control plane as a value: started with its sockets, asked and changed while it runs, stopped.
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::ca::{Authority, CaError, Leaf, Validity, self_signed};
 use crate::cluster::{self, Change};
+use crate::feed::Rejected;
 use crate::intentions::Intention;
+use crate::kept::{self, Keeper, Kept, KeptError};
 use crate::names::Names;
 use crate::serve::{self, Gate, Shared};
+use crate::vip::VirtualIps;
 use crate::world::{Problem, World};
 
 /// How often the age of certificates is looked at.
@@ -34,6 +38,8 @@ pub struct MeshOptions {
     pub datacenter: String,
     /// What happens where no intention says otherwise.
     pub default_intention: Intention,
+    /// Where the root and the virtual addresses are kept for the next control plane; `None` forgets them.
+    pub data_dir: Option<PathBuf>,
     /// Edits what proxies get; for saboteurs. `None` in every honest run.
     pub tamper: Option<Arc<dyn EnvoyTamper>>,
 }
@@ -51,6 +57,9 @@ pub enum Error {
     /// The root certificate could not be made.
     #[error("start the certificate authority")]
     Ca(#[from] CaError),
+    /// What an earlier control plane kept cannot be used, or nothing can be kept.
+    #[error("use the data directory")]
+    Kept(#[from] KeptError),
     /// A socket is not usable.
     #[error("serve {what} on the socket that was given")]
     Socket {
@@ -73,14 +82,23 @@ impl Mesh {
     /// Starts to follow the cluster and to serve; returns at once. Needs a tokio runtime around it.
     ///
     /// # Errors
-    /// [`Error::Ca`] when no root can be made, [`Error::Socket`] when a socket is not a listening, non-blocking one.
+    /// [`Error::Ca`] when no root can be made, [`Error::Kept`] when the data directory cannot be used, [`Error::Socket`] when a socket is not a listening, non-blocking one.
     pub fn start(options: MeshOptions) -> Result<Self, Error> {
-        let MeshOptions { client, http, feed, dns_udp, dns_tcp, datacenter, default_intention, tamper } = options;
-        let trust_domain = format!("{}.consul", uuid());
+        let MeshOptions { client, http, feed, dns_udp, dns_tcp, datacenter, default_intention, data_dir, tamper } =
+            options;
+        let kept = data_dir.as_deref().map(kept::read).transpose()?.flatten();
+        let trust_domain = kept.as_ref().map_or_else(|| format!("{}.consul", uuid()), |k| k.trust_domain.clone());
         let names = Names::new(&datacenter, &trust_domain);
-        let authority = Authority::new(names.clone())?;
+        let (authority, vips) = match kept {
+            Some(kept) => (Authority::resume(names.clone(), kept.root)?, kept.vips),
+            None => (Authority::new(names.clone())?, VirtualIps::default()),
+        };
+        let keep = |directory: PathBuf| {
+            Keeper::start(&directory, Kept { trust_domain, root: authority.root().clone(), vips: vips.clone() })
+        };
+        let keeper = data_dir.map(keep).transpose()?;
         let foreign = Authority::new(Names::new(&datacenter, &format!("{}.consul", uuid())))?;
-        let first = World::empty(names, default_intention);
+        let first = World { vips, ..World::empty(names, default_intention) };
         let (worlds, world) = watch::channel(Arc::new(first));
         let (changes, incoming) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(world, authority, foreign, tamper));
@@ -88,11 +106,12 @@ impl Mesh {
         let tasks = TaskTracker::new();
         let cancel = gate.stopped();
         tasks.spawn(cancel.clone().run_until_cancelled_owned(cluster::follow(client.clone(), changes.clone())));
-        tasks.spawn(cancel.run_until_cancelled_owned(cluster::reconcile(client, incoming, worlds)));
+        tasks.spawn(cancel.run_until_cancelled_owned(cluster::reconcile(client, incoming, worlds, keeper)));
         tasks.spawn(gate.stopped().run_until_cancelled_owned(renew(changes.clone())));
         let socket = |what| move |source| Error::Socket { what, source };
         serve::tcp(http, serve::http::router(shared.clone()), &gate, &tasks).map_err(socket("the HTTP API"))?;
-        serve::tcp(feed, serve::feed::router(shared.clone()), &gate, &tasks).map_err(socket("the feed"))?;
+        let proxies = serve::feed::router(shared.clone()).merge(serve::rejected::router(shared.clone()));
+        serve::tcp(feed, proxies, &gate, &tasks).map_err(socket("the feed"))?;
         serve::dns::start(dns_udp, dns_tcp, shared.clone(), &gate, &tasks).map_err(socket("DNS"))?;
         Ok(Self { shared, changes, gate, tasks })
     }
@@ -166,6 +185,13 @@ impl Mesh {
         Some(resources)
     }
 
+    /// What proxies refused of their configuration, with the proxies' ids. An Envoy that refuses an update goes on with the
+    /// one before, so nothing else shows it.
+    #[must_use]
+    pub fn rejected(&self) -> Vec<(String, Rejected)> {
+        self.shared.rejected()
+    }
+
     /// What the control plane was asked for and does not do, in the order of the objects' names.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
@@ -187,6 +213,11 @@ impl Mesh {
     pub fn stop(&self) {
         self.gate.stop();
         self.tasks.close();
+    }
+
+    /// Returns when everything has stopped, after [`Mesh::stop`]: the sockets' addresses are free.
+    pub async fn stopped(&self) {
+        self.tasks.wait().await;
     }
 
     fn send(&self, change: Change) {

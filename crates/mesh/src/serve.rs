@@ -16,12 +16,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::ca::{Authority, CaError, Leaf, Validity};
 use crate::envoy;
+use crate::feed::Rejected;
 use crate::mesh::EnvoyTamper;
 use crate::world::World;
 
 pub(crate) mod dns;
 pub(crate) mod feed;
 pub(crate) mod http;
+pub(crate) mod rejected;
 
 /// A leaf is replaced when it is this old: half of its life.
 const RENEW_AFTER: Duration = Duration::from_secs(36 * 3600);
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) foreign: Authority,
     tamper: Option<Arc<dyn EnvoyTamper>>,
     leaves: Mutex<HashMap<String, (Instant, Leaf)>>,
+    /// What proxies refused, with their ids, in the order in which they said so.
+    rejected: Mutex<Vec<(String, Rejected)>>,
 }
 
 impl Shared {
@@ -42,7 +46,7 @@ impl Shared {
         foreign: Authority,
         tamper: Option<Arc<dyn EnvoyTamper>>,
     ) -> Self {
-        Self { worlds, authority, foreign, tamper, leaves: Mutex::default() }
+        Self { worlds, authority, foreign, tamper, leaves: Mutex::default(), rejected: Mutex::default() }
     }
 
     /// The present world.
@@ -87,6 +91,10 @@ impl Shared {
         let leaf = self.authority.issue(service, Validity::Now)?;
         leaves.insert(service.to_owned(), (Instant::now(), leaf.clone()));
         Ok(leaf)
+    }
+
+    pub(crate) fn rejected(&self) -> Vec<(String, Rejected)> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn forget_leaves(&self) {

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use serde::{Deserialize, Serialize};
+
 /// Addresses are counted up from here; the first that is given out is 240.0.0.1.
 const BASE: u32 = u32::from_be_bytes([240, 0, 0, 0]);
 /// The last address that is given out, 255.255.255.254.
 const LAST: u32 = u32::from_be_bytes([255, 255, 255, 254]);
 
 /// Which service has which virtual address.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VirtualIps {
     given: BTreeMap<String, Ipv4Addr>,
     free: BTreeSet<Ipv4Addr>,
@@ -17,8 +19,8 @@ pub(crate) struct VirtualIps {
 }
 
 impl VirtualIps {
-    /// Gives every service of `wanted` an address and takes back those of all others. Addresses that were given stay.
-    pub(crate) fn retain_and_assign<'a>(&mut self, wanted: impl IntoIterator<Item = &'a str>) {
+    /// Takes back the addresses of all services that are not `wanted`.
+    pub(crate) fn retain<'a>(&mut self, wanted: impl IntoIterator<Item = &'a str>) {
         let wanted: BTreeSet<&str> = wanted.into_iter().collect();
         let free = &mut self.free;
         self.given.retain(|service, address| {
@@ -28,6 +30,10 @@ impl VirtualIps {
             }
             keep
         });
+    }
+
+    /// Gives every service of `wanted` an address. Addresses that were given stay.
+    pub(crate) fn assign<'a>(&mut self, wanted: impl IntoIterator<Item = &'a str>) {
         for service in wanted {
             if !self.given.contains_key(service)
                 && let Some(address) = self.next()
@@ -60,10 +66,11 @@ mod tests {
     #[test]
     fn addresses_are_stable_and_reused() {
         let mut vips = VirtualIps::default();
-        vips.retain_and_assign(["b", "a"]);
+        vips.assign(["a", "b"]);
         assert_eq!(vips.get("a"), Some(Ipv4Addr::new(240, 0, 0, 1)));
         assert_eq!(vips.get("b"), Some(Ipv4Addr::new(240, 0, 0, 2)));
-        vips.retain_and_assign(["b", "c"]);
+        vips.retain(["b", "c"]);
+        vips.assign(["b", "c"]);
         assert_eq!(vips.get("a"), None);
         assert_eq!(vips.get("b"), Some(Ipv4Addr::new(240, 0, 0, 2)));
         assert_eq!(vips.get("c"), Some(Ipv4Addr::new(240, 0, 0, 1)));
@@ -72,7 +79,7 @@ mod tests {
     #[test]
     fn the_range_has_an_end() {
         let mut vips = VirtualIps { counter: LAST - BASE - 1, ..VirtualIps::default() };
-        vips.retain_and_assign(["a", "b"]);
+        vips.assign(["a", "b"]);
         assert_eq!(vips.get("a"), Some(Ipv4Addr::new(255, 255, 255, 254)));
         assert_eq!(vips.get("b"), None);
     }

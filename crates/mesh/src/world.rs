@@ -53,6 +53,24 @@ impl World {
         self.catalog.services().chain(self.config.subjects()).collect()
     }
 
+    /// Names of the further ports of a service, over all instances, with the Service ports that lead to them.
+    pub(crate) fn more_ports(&self, service: &str) -> BTreeMap<&str, BTreeSet<u16>> {
+        let mut ports: BTreeMap<&str, BTreeSet<u16>> = BTreeMap::new();
+        for port in self.catalog.instances(service).iter().flat_map(|i| &i.more_ports) {
+            ports.entry(&port.name).or_default().extend(port.service_port);
+        }
+        ports
+    }
+
+    /// Everything that has a virtual address of its own: services, and their further ports as `<port>.<service>`.
+    pub(crate) fn addressed(&self) -> BTreeSet<String> {
+        let services = self.services();
+        let ports = services
+            .iter()
+            .flat_map(|service| self.more_ports(service).into_keys().map(move |port| format!("{port}.{service}")));
+        ports.chain(services.iter().map(|service| (*service).to_owned())).collect()
+    }
+
     /// The addresses by which clients mean `service`: the automatic one and ClusterIPs, sorted.
     pub(crate) fn virtual_addresses(&self, service: &str) -> BTreeSet<IpAddr> {
         let mut addresses: BTreeSet<IpAddr> = self.vips.get(service).map(IpAddr::from).into_iter().collect();

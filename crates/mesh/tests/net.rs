@@ -67,6 +67,7 @@ impl Bed {
             dns_tcp: ns.tcp_listen(at(8600))?,
             datacenter: "dc1".into(),
             default_intention: Intention::Allow,
+            data_dir: None,
             tamper: None,
         })?;
         let directory = std::env::temp_dir().join(format!("mesh-{name}-{}", std::process::id()));
@@ -389,6 +390,7 @@ async fn every_configuration_is_valid() -> Result<()> {
             dns_tcp: ns.tcp_listen(at(0))?,
             datacenter: "dc1".into(),
             default_intention,
+            data_dir: None,
             tamper: None,
         })?;
         let deadline = Instant::now() + Duration::from_secs(5);

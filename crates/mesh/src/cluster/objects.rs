@@ -27,11 +27,25 @@ pub(super) struct Cluster {
     registered: BTreeMap<Key, (Vec<Arc<Instance>>, Vec<Refused>)>,
     /// Services whose registration is out of date.
     stale: BTreeSet<Key>,
+    /// Kinds that were listed as a whole.
+    listed: BTreeSet<String>,
+    /// Kinds of our group that are defined; `None` until that is known.
+    defined: Option<Vec<String>>,
 }
 
 impl Cluster {
+    /// Whether everything there is has been heard of once.
+    pub(super) fn is_whole(&self) -> bool {
+        let listed = |kind: &str| self.listed.contains(kind);
+        ["Pod", "Service", "EndpointSlice"].into_iter().all(listed)
+            && self.defined.as_ref().is_some_and(|kinds| kinds.iter().all(|kind| listed(kind)))
+    }
+
     /// Takes in a change.
     pub(super) fn apply(&mut self, change: Change) {
+        if let Some(kind) = change.listed() {
+            self.listed.insert(kind.to_owned());
+        }
         match change {
             Change::Pod(touch) => {
                 for pod in touch_map(&mut self.pods, touch) {
@@ -65,6 +79,7 @@ impl Cluster {
                     }
                 }
             }
+            Change::Defined(kinds) => self.defined = Some(kinds),
             Change::Default(_) | Change::Touch => {}
         }
     }

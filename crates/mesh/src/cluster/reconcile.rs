@@ -1,6 +1,6 @@
 //! Turns changes into worlds: gathers what happened within a moment, registers, accepts configuration, publishes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::objects::Cluster;
 use super::status;
 use crate::catalog::Catalog;
 use crate::config::accept::accept;
+use crate::kept::Keeper;
 use crate::world::{Problem, World};
 
 /// Changes that come within this time become one world.
@@ -23,6 +24,7 @@ pub(crate) async fn reconcile(
     client: Client,
     mut changes: UnboundedReceiver<Change>,
     worlds: watch::Sender<Arc<World>>,
+    mut keeper: Option<Keeper>,
 ) {
     let mut cluster = Cluster::default();
     let mut default_intention = worlds.borrow().default_intention;
@@ -64,8 +66,16 @@ pub(crate) async fn reconcile(
             manual_vips: BTreeMap::new(),
             problems,
         };
-        let services: BTreeSet<String> = world.services().into_iter().map(str::to_owned).collect();
-        world.vips.retain_and_assign(services.iter().map(String::as_str));
+        let addressed = world.addressed();
+        let wanted = || addressed.iter().map(String::as_str);
+        if cluster.is_whole() {
+            // before, a service that is missing may only not have been heard of yet
+            world.vips.retain(wanted());
+        }
+        world.vips.assign(wanted());
+        if let Some(Err(error)) = keeper.as_mut().map(|keeper| keeper.vips(&world.vips)) {
+            tracing::error!(error = &error as &dyn std::error::Error, "virtual addresses change at the next start");
+        }
         world.manual_vips = world
             .config
             .resolvers

@@ -35,10 +35,15 @@ pub(crate) async fn follow(client: Client, changes: UnboundedSender<Change>) {
 /// Watches the definitions, and the resources of each one that is of our group.
 async fn resources(client: Client, changes: UnboundedSender<Change>) {
     let (found, mut definitions) = tokio::sync::mpsc::unbounded_channel::<ApiResource>();
+    let told = changes.clone();
     let definitions_watch = kind(Api::all(client.clone()), move |touch: Touch<CustomResourceDefinition>| {
         let defined = match touch {
             Touch::Set(definition) => vec![*definition],
-            Touch::All(definitions) => definitions,
+            Touch::All(definitions) => {
+                let kinds = definitions.iter().filter_map(of_our_group).map(|resource| resource.kind).collect();
+                drop(told.send(Change::Defined(kinds)));
+                definitions
+            }
             Touch::Gone(_) => vec![],
         };
         for definition in defined {

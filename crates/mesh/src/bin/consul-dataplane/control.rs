@@ -9,7 +9,9 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use mesh::feed::{DNS_PATH, PROXY_PATH, Update};
+use mesh::feed::{DNS_PATH, PROXY_PATH, REJECTED_PATH, Rejected, Update};
+
+use crate::settings::Settings;
 
 /// How long the server may hold a question.
 const HOLD: Duration = Duration::from_secs(60);
@@ -32,6 +34,11 @@ impl Control {
         Self { client: Client::builder(TokioExecutor::new()).build(connector), server }
     }
 
+    /// For the admin interface of the Envoy beside.
+    pub(crate) fn admin(settings: &Settings) -> Self {
+        Self::new(std::net::SocketAddr::new(settings.admin_address, settings.admin_port).to_string())
+    }
+
     /// What changed for a proxy since `index`; nothing when that was nothing for a minute.
     pub(crate) async fn update(&self, node: Option<&str>, id: &str, index: u64) -> anyhow::Result<Option<Update>> {
         let node = node.map(|n| format!("&node={n}")).unwrap_or_default();
@@ -44,6 +51,17 @@ impl Control {
             StatusCode::NOT_MODIFIED => Ok(None),
             status => bail!("{status}: {}", String::from_utf8_lossy(&body)),
         }
+    }
+
+    /// Says that Envoy refused a part of its configuration.
+    pub(crate) async fn rejected(&self, id: &str, rejected: &Rejected) -> anyhow::Result<()> {
+        let body = serde_json::to_vec(rejected)?.into();
+        let request = Request::post(format!("http://{}{REJECTED_PATH}{id}", self.server))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
+        let status = self.client.request(request).await.with_context(|| format!("ask {}", self.server))?.status();
+        ensure!(status.is_success(), "{status}");
+        Ok(())
     }
 
     /// The answer to a DNS message.

@@ -54,7 +54,7 @@ pub(crate) struct Graceful {
 
 impl Graceful {
     pub(crate) fn new(settings: Settings, stop: Stop) -> Self {
-        Self { admin: admin(&settings), settings, stop }
+        Self { admin: Control::admin(&settings), settings, stop }
     }
 
     /// Starts the server for `/graceful_shutdown` and `/graceful_startup`.
@@ -104,11 +104,7 @@ impl Graceful {
 
 /// `-check-proxy-health`: whether the Envoy of another process of this Pod is ready.
 pub(crate) async fn check(settings: &Settings) -> ExitCode {
-    if ready(&admin(settings)).await { ExitCode::SUCCESS } else { ExitCode::from(1) }
-}
-
-fn admin(settings: &Settings) -> Control {
-    Control::new(std::net::SocketAddr::new(settings.admin_address, settings.admin_port).to_string())
+    if ready(&Control::admin(settings)).await { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
 async fn ready(admin: &Control) -> bool {

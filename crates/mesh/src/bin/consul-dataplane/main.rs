@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 mod bootstrap;
 mod control;
@@ -16,6 +16,7 @@ mod dns;
 mod envoy;
 mod flags;
 mod lifecycle;
+mod rejected;
 mod settings;
 mod source;
 mod state;
@@ -79,7 +80,9 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
             .await
             .with_context(|| format!("failed to serve DNS on {address}: is the port taken"))?;
     }
-    tokio::spawn(xds::serve(listener, resources.clone()));
+    let (rejected, refusals) = mpsc::unbounded_channel();
+    tokio::spawn(rejected::report(settings.clone(), proxy_id.clone(), refusals));
+    tokio::spawn(xds::serve(listener, resources.clone(), rejected));
 
     // Envoy waits for its first resources anyway; so its own start runs while the control plane is asked
     let bootstrap = directory.join("bootstrap.json");

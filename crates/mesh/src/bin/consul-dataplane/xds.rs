@@ -10,10 +10,11 @@ use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
+use mesh::feed::Rejected;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::state::Snapshot;
 
@@ -46,6 +47,8 @@ struct Server {
     clusters: watch::Sender<u64>,
     /// By section and name.
     sent: Mutex<HashMap<(&'static str, String), Sent>>,
+    /// Hears of what Envoy refused.
+    rejected: mpsc::UnboundedSender<Rejected>,
 }
 
 /// What was sent last.
@@ -56,9 +59,13 @@ struct Sent {
     times: u32,
 }
 
-/// Serves until the listener fails.
-pub(crate) async fn serve(listener: UnixListener, snapshots: watch::Receiver<Snapshot>) {
-    let server = Arc::new(Server { snapshots, clusters: watch::Sender::new(0), sent: Mutex::default() });
+/// Serves until the listener fails; what Envoy refuses goes to `rejected`.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    snapshots: watch::Receiver<Snapshot>,
+    rejected: mpsc::UnboundedSender<Rejected>,
+) {
+    let server = Arc::new(Server { snapshots, clusters: watch::Sender::new(0), sent: Mutex::default(), rejected });
     let mut router = Router::new();
     for section in ["listeners", "clusters", "endpoints", "routes", "secrets"] {
         let handler = move |State(server): State<Arc<Server>>, body: String| async move {
@@ -128,6 +135,8 @@ impl Server {
             return true;
         }
         tracing::error!(section, name, version, "envoy rejected the configuration; its own log says why");
+        // nobody listens only when the program ends
+        let _ = self.rejected.send(Rejected { section: section.to_owned(), name: name.to_owned() });
         false
     }
 

@@ -1,0 +1,130 @@
+//! What a control plane keeps over its restarts, as Consul's servers do in their data directory: the root of the certificates and
+//! the virtual addresses. Both are written into Pods, which outlive it.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ca::Leaf;
+use crate::vip::VirtualIps;
+
+/// Name of the file in the data directory.
+const FILE: &str = "mesh.json";
+
+/// What is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) trust_domain: String,
+    pub(crate) root: Leaf,
+    #[serde(default)]
+    pub(crate) vips: VirtualIps,
+}
+
+/// Why nothing could be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum KeptError {
+    /// The file cannot be read or written.
+    #[error("{what} {}", path.display())]
+    File {
+        /// `read` or `write`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The file holds something else.
+    #[error("read {}: it does not hold what a control plane keeps; remove it to begin with a new root", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// The file, and what is in it.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    path: PathBuf,
+    kept: Kept,
+}
+
+/// Reads what an earlier control plane left in `directory`; nothing when there was none.
+pub(crate) fn read(directory: &Path) -> Result<Option<Kept>, KeptError> {
+    let path = directory.join(FILE);
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|source| KeptError::Content { path, source }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KeptError::File { what: "read", path, source }),
+    }
+}
+
+impl Keeper {
+    /// Keeps `kept` in `directory` from now on, which is made if need be.
+    pub(crate) fn start(directory: &Path, kept: Kept) -> Result<Self, KeptError> {
+        let keeper = Self { path: directory.join(FILE), kept };
+        keeper.write()?;
+        Ok(keeper)
+    }
+
+    /// Writes the virtual addresses if they are others than before.
+    pub(crate) fn vips(&mut self, vips: &VirtualIps) -> Result<(), KeptError> {
+        if self.kept.vips == *vips {
+            return Ok(());
+        }
+        self.kept.vips = vips.clone();
+        self.write()
+    }
+
+    /// Replaces the file, which only its owner may read: the root's key is in it.
+    fn write(&self) -> Result<(), KeptError> {
+        let fail = |source| KeptError::File { what: "write", path: self.path.clone(), source };
+        let fresh = self.path.with_extension("new");
+        let text = serde_json::to_vec(&self.kept).map_err(|e| fail(e.into()))?;
+        let write = || {
+            fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))?;
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            file.write_all(&text)?;
+            fs::rename(&fresh, &self.path)
+        };
+        write().map_err(fail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn kept() -> Kept {
+        let root = Leaf { cert_chain_pem: "ROOT".to_owned(), key_pem: "KEY".to_owned() };
+        Kept { trust_domain: "td.consul".to_owned(), root, vips: VirtualIps::default() }
+    }
+
+    #[test]
+    fn what_was_kept_is_found_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(read(directory.path()).expect("nothing"), None);
+        let mut keeper = Keeper::start(directory.path(), kept()).expect("writable");
+        let mut vips = VirtualIps::default();
+        vips.assign(["web"]);
+        keeper.vips(&vips).expect("writable");
+        let found = read(directory.path()).expect("readable").expect("kept");
+        assert_eq!(found, Kept { vips, ..kept() });
+        let mode = fs::metadata(directory.path().join(FILE)).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_holds_something_else_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join(FILE), "{}").expect("writable");
+        let error = read(directory.path()).expect_err("no root in it");
+        assert!(error.to_string().contains(FILE), "{error}");
+    }
+}
