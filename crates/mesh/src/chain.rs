@@ -43,7 +43,7 @@ pub(crate) struct Chain {
 /// A redirect that leads in a circle ends after this many steps.
 const MAX_REDIRECTS: usize = 16;
 /// Time to connect to an instance when the resolver does not say.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Chain {
     /// The chain of `service`.

@@ -98,4 +98,6 @@ fn original_dst_filter() -> Value {
 }
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 pub(crate) mod tests;

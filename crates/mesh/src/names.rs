@@ -31,6 +31,12 @@ impl Names {
         format!("{prefix}{service}.{DEFAULT}.{}.internal.{}", self.datacenter, self.trust_domain)
     }
 
+    /// The server name that a client proxy asks for when it means a further port of a service; also the name of the Envoy
+    /// cluster.
+    pub(crate) fn port_sni(&self, port: &str, service: &str) -> String {
+        self.sni(service, Some(port))
+    }
+
     /// The identity in the service's certificate.
     pub(crate) fn spiffe(&self, service: &str) -> String {
         format!("spiffe://{}/ns/{DEFAULT}/dc/{}/svc/{service}", self.trust_domain, self.datacenter)

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use redirect::contract;
+use serde_json::{Map, Value};
 
 use crate::config::ExposePath;
 use crate::go;
@@ -33,8 +34,16 @@ pub(crate) struct Instance {
     pub(crate) other_addresses: Vec<IpAddr>,
     /// Where the sidecar's own listeners are: on the loopback of IPv6 if the Pod was injected for dual stack.
     pub(crate) sidecar: IpAddr,
+    /// Where the proxy is registered to listen: 20000, one more for each service before it in a Pod of several.
+    pub(crate) proxy_port: u16,
+    /// The Pod's own configuration of the proxy.
+    pub(crate) proxy_config: Map<String, Value>,
     /// The application's port; 0 when it has none.
     pub(crate) port: u16,
+    /// What `port` is called.
+    pub(crate) port_name: String,
+    /// Further ports of the application that clients can mean.
+    pub(crate) more_ports: Vec<NamedPort>,
     /// ClusterIP of the Service and the Service port that leads to `port` (0 if none does); only with transparent proxy.
     pub(crate) cluster_ip: Option<(IpAddr, u16)>,
     /// The Service's ClusterIPs of both families; only with transparent proxy.
@@ -55,6 +64,11 @@ impl Instance {
         std::iter::once(self.address).chain(self.other_addresses.iter().copied())
     }
 
+    /// The further port of this name.
+    pub(crate) fn named_port(&self, name: &str) -> Option<&NamedPort> {
+        self.more_ports.iter().find(|port| port.name == name)
+    }
+
     /// The loopback address of each of the Pod's families, that of [`Self::address`] first.
     pub(crate) fn loopbacks(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses().map(|address| match address {
@@ -62,6 +76,17 @@ impl Instance {
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         })
     }
+}
+
+/// A port of an application beside its default one. Consul calls a service that has such a multi-port service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NamedPort {
+    /// As the Service calls it, or else the container.
+    pub(crate) name: String,
+    /// Where the application listens.
+    pub(crate) port: u16,
+    /// The Service's port that leads there.
+    pub(crate) service_port: Option<u16>,
 }
 
 /// Health as the readiness of the Pod gives it.

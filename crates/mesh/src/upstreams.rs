@@ -10,6 +10,8 @@ pub(crate) struct Upstream {
     pub(crate) service: String,
     /// As the annotation says; `None` when it does not.
     pub(crate) datacenter: Option<String>,
+    /// The further port of the service that is meant; the default one if none is named.
+    pub(crate) port: Option<String>,
     pub(crate) bind_address: IpAddr,
     pub(crate) bind_port: u16,
 }
@@ -17,14 +19,18 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Consul's name of the upstream, by which it hides the implicit upstream of the same name.
     pub(crate) fn id(&self) -> String {
-        match &self.datacenter {
-            Some(datacenter) => format!("{}?dc={datacenter}", self.service),
+        let service = match &self.port {
+            Some(port) => format!("{port}.{}", self.service),
             None => self.service.clone(),
+        };
+        match &self.datacenter {
+            Some(datacenter) => format!("{service}?dc={datacenter}"),
+            None => service,
         }
     }
 }
 
-/// Why the annotation was refused. The first three are worded as consul-k8s words them.
+/// Why the annotation was refused. All but the last are worded as consul-k8s words them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UpstreamError {
     #[error("upstream structured incorrectly: {0}")]
@@ -33,6 +39,8 @@ pub(crate) enum UpstreamError {
     Port { port: String, raw: String },
     #[error("unsupported upstream option {option:?} in {raw:?}")]
     Option { option: String, raw: String },
+    #[error("invalid upstream mesh gateway mode {mode:?} in {raw:?}")]
+    GatewayMode { mode: String, raw: String },
     #[error("upstream {raw:?}: {what} comes with a later issue")]
     Later { raw: String, what: &'static str },
 }
@@ -73,19 +81,23 @@ fn one(raw: &str, own_datacenter: &str, named_port: &impl Fn(&str) -> Option<u16
     let bind_port = named_port(port)
         .or_else(|| go::positive(port).and_then(|p| u16::try_from(p).ok()))
         .ok_or_else(|| UpstreamError::Port { port: port.to_owned(), raw: raw.to_owned() })?;
-    let mut upstream =
-        Upstream { service: service.to_owned(), datacenter, bind_address: [127, 0, 0, 1].into(), bind_port };
+    let mut upstream = Upstream {
+        service: service.to_owned(),
+        datacenter,
+        port: None,
+        bind_address: [127, 0, 0, 1].into(),
+        bind_port,
+    };
     if let Some(extra) = extra {
         let (positional, options) = match extra.split_once('?') {
             Some((dc, options)) => (dc, options),
             None if extra.contains(['=', '&']) => ("", extra),
             None => (extra, ""),
         };
-        if labeled && !positional.is_empty() {
-            return Err(later("a destination port"));
-        }
-        if !positional.is_empty() {
-            upstream.datacenter = Some(positional.to_owned());
+        match (labeled, positional) {
+            (_, "") => {}
+            (true, port) => upstream.port = Some(port.to_owned()),
+            (false, datacenter) => upstream.datacenter = Some(datacenter.to_owned()),
         }
         for option in options.split(['&', ';']).filter(|o| !o.is_empty()) {
             apply_option(&mut upstream, option, raw)?;
@@ -110,8 +122,11 @@ fn apply_option(upstream: &mut Upstream, option: &str, raw: &str) -> Result<(), 
         },
         // without mesh gateways the modes do not differ
         "mesh_gateway_mode" if matches!(value, "none" | "local" | "remote") => {}
-        "destination_port" | "destination-port" | "destinationPort" | "port" => {
-            return Err(UpstreamError::Later { raw: raw.to_owned(), what: "a destination port" });
+        "mesh_gateway_mode" => {
+            return Err(UpstreamError::GatewayMode { mode: value.to_owned(), raw: raw.to_owned() });
+        }
+        "destination_port" | "destination-port" | "destinationPort" | "port" if !value.is_empty() => {
+            upstream.port = Some(value.to_owned());
         }
         _ => return Err(UpstreamError::Option { option: key.to_owned(), raw: raw.to_owned() }),
     }
@@ -133,6 +148,14 @@ mod tests {
     #[case("upstream1.svc:1234", "upstream1 127.0.0.1:1234")]
     #[case("upstream1.svc.dc1.dc:1234", "upstream1?dc=dc1 127.0.0.1:1234")]
     #[case("a:1:?local_bind_address=127.0.0.77", "a 127.0.0.77:1")]
+    #[case("upstream1.svc:1234:metrics", "metrics.upstream1 127.0.0.1:1234")]
+    #[case(
+        "upstream1:1234:dc1?destination_port=metrics&local_bind_address=127.0.0.77",
+        "metrics.upstream1?dc=dc1 127.0.0.77:1234"
+    )]
+    #[case("a:1:mesh_gateway_mode=local", "a 127.0.0.1:1")]
+    #[case("a:1:mesh_gateway_mode=all", r#"invalid upstream mesh gateway mode "all" in "a:1:mesh_gateway_mode=all""#)]
+    #[case("a:1:port=", r#"unsupported upstream option "port" in "a:1:port=""#)]
     #[case("a:1, b:2", "a 127.0.0.1:1|b 127.0.0.1:2")]
     #[case("a:1,", "upstream structured incorrectly: ")]
     #[case("a", "upstream structured incorrectly: a")]

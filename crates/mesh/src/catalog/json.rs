@@ -1,6 +1,5 @@
 //! Catalogue entries in the JSON of Consul's HTTP API.
 
-use redirect::contract;
 use serde_json::{Map, Value, json};
 
 use crate::registration::{Health, Instance};
@@ -97,7 +96,7 @@ fn agent_service(world: &World, instance: &Instance, kind: Kind, merge: bool) ->
     if let Some((address, port)) = instance.cluster_ip {
         tagged.insert("virtual".to_owned(), json!({"Address": address, "Port": port}));
     }
-    let port = if proxy { contract::INBOUND_PORT } else { instance.port };
+    let port = if proxy { instance.proxy_port } else { instance.port };
     if let Some(address) = world.vips.get(&instance.service).filter(|_| proxy) {
         tagged.insert("consul-virtual".to_owned(), json!({"Address": address, "Port": port}));
     }
@@ -118,7 +117,8 @@ fn proxy_block(world: &World, instance: &Instance, merge: bool) -> Value {
         .iter()
         .map(|u| {
             json!({
-                "DestinationType": "service", "DestinationName": u.service, "Datacenter": u.datacenter,
+                "DestinationType": "service", "DestinationName": u.service, "DestinationPort": u.port,
+                "Datacenter": u.datacenter,
                 "LocalBindAddress": u.bind_address, "LocalBindPort": u.bind_port,
             })
         })
@@ -131,7 +131,7 @@ fn proxy_block(world: &World, instance: &Instance, merge: bool) -> Value {
     let mut block = json!({
         "DestinationServiceName": instance.service, "DestinationServiceID": instance.id,
         "Mode": if instance.transparent { "transparent" } else { "" },
-        "Config": {}, "Upstreams": upstreams, "Expose": {"Paths": paths},
+        "Config": instance.proxy_config, "Upstreams": upstreams, "Expose": {"Paths": paths},
     });
     if instance.port > 0 {
         block["LocalServiceAddress"] = json!("127.0.0.1");

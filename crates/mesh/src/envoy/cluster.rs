@@ -4,12 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redirect::contract;
 use serde_json::{Value, json};
 
 use super::{Resources, socket_address, tls, typed};
 use crate::catalog::health_entry;
-use crate::chain::{Resolved, Target};
+use crate::chain::{CONNECT_TIMEOUT, Resolved, Target};
 use crate::feed::config_source;
 use crate::filter::Filter;
 use crate::registration::{Health, Instance};
@@ -52,36 +51,55 @@ pub(super) fn resolved(world: &World, resolved: &Resolved, resources: &mut Resou
     name
 }
 
+/// Adds the cluster of a further port of a service, and returns its name. Such a port has no discovery chain.
+pub(super) fn port(world: &World, service: &str, port: &str, resources: &mut Resources) -> String {
+    let name = world.names.port_sni(port, service);
+    let has_it = |i: &&Arc<Instance>| i.named_port(port).is_some();
+    let instances = world.catalog.instances(service).iter().filter(has_it).collect();
+    let socket = tls::upstream(&name, &world.names.spiffe(service));
+    endpoints(instances, &name, resources);
+    resources.cluster(name.clone(), eds(&name, CONNECT_TIMEOUT, socket));
+    name
+}
+
 /// Healthy instances, over mutual TLS.
 fn instances(world: &World, target: &Target, name: String, connect_timeout: Duration, resources: &mut Resources) {
-    let healthy = selected(world, target).into_iter().filter(|i| i.health == Health::Passing);
+    endpoints(selected(world, target), &name, resources);
+    let mut body = eds(&name, connect_timeout, transport_socket(world, target));
+    if world.config.protocol(&target.service).http2() {
+        body["typed_extension_protocol_options"] = http2();
+    }
+    resources.cluster(name, body);
+}
+
+fn endpoints(instances: Vec<&Arc<Instance>>, name: &str, resources: &mut Resources) {
+    let healthy = instances.into_iter().filter(|i| i.health == Health::Passing);
     let endpoints: Vec<Value> = healthy
         .map(|i| {
             json!({
-                "endpoint": {"address": socket_address(i.address, contract::INBOUND_PORT)},
+                "endpoint": {"address": socket_address(i.address, i.proxy_port)},
                 "health_status": "HEALTHY", "load_balancing_weight": 1,
             })
         })
         .collect();
     resources.endpoints.insert(
-        name.clone(),
+        name.to_owned(),
         json!({
             "@type": typed!("config.endpoint.v3.ClusterLoadAssignment"), "cluster_name": name,
             "endpoints": if endpoints.is_empty() { json!([]) } else { json!([{"lb_endpoints": endpoints}]) },
         }),
     );
-    let mut body = json!({
+}
+
+fn eds(name: &str, connect_timeout: Duration, transport_socket: Value) -> Value {
+    json!({
         "type": "EDS", "eds_cluster_config": {"eds_config": config_source()},
         "connect_timeout": seconds(connect_timeout),
         "alt_stat_name": name,
         "common_lb_config": {"healthy_panic_threshold": {}},
         "outlier_detection": {},
-        "transport_socket": transport_socket(world, target),
-    });
-    if world.config.protocol(&target.service).http2() {
-        body["typed_extension_protocol_options"] = http2();
-    }
-    resources.cluster(name, body);
+        "transport_socket": transport_socket,
+    })
 }
 
 /// The instances that a target means, healthy or not.

@@ -18,6 +18,9 @@ pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resourc
     let service = &instance.service;
     let protocol = world.config.protocol(service);
     loopback(LOCAL_APP, (application(instance), instance.port), protocol.http2(), resources);
+    for port in &instance.more_ports {
+        loopback(&local_app(&port.name), (application(instance), port.port), protocol.http2(), resources);
+    }
     public_listener(world, instance, protocol, resources);
     let defaults = world.config.service_defaults.get(service);
     let configured = defaults.map_or(&world.config.proxy_defaults.expose.paths, |d| &d.expose.paths);
@@ -31,6 +34,64 @@ pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resourc
 
 fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resources: &mut Resources) {
     let service = &instance.service;
+    let alpn: &[&str] = match protocol {
+        Protocol::Tcp => &[],
+        Protocol::Http => &["http/1.1"],
+        Protocol::Http2 | Protocol::Grpc => &["h2", "http/1.1"],
+    };
+    let filters = application_filters(world, service, protocol, LOCAL_APP);
+    let mut chains = vec![json!({"filters": filters, "transport_socket": tls::downstream(alpn)})];
+    let mut body = json!({"traffic_direction": "INBOUND", "listener_filters": []});
+    for port in &instance.more_ports {
+        // the name that the client asks for says which of the application's ports it means
+        body["listener_filters"] = json!([tls::inspector()]);
+        let filters = application_filters(world, service, protocol, &local_app(&port.name));
+        chains.push(json!({
+            "filter_chain_match": {"server_names": [world.names.port_sni(&port.name, service)]},
+            "filters": filters, "transport_socket": tls::downstream(alpn),
+        }));
+    }
+    let original_dst = |body: &mut Value| {
+        if let Some(filters) = body["listener_filters"].as_array_mut() {
+            filters.insert(0, original_dst_filter());
+        }
+    };
+    let address = bind(&mut body, instance.addresses(), inbound_port(instance));
+    if instance.transparent && instance.port > 0 && world.config.permissive_mtls(service) {
+        original_dst(&mut body);
+        chains.push(json!({
+            "filter_chain_match": {"destination_port": instance.port},
+            "filters": [tcp_proxy("permissive_public_listener", LOCAL_APP)],
+        }));
+    } else if instance.port > 0 && protocol.http_like() && world.config.dialed_directly(service) {
+        // who dials an instance gets TCP, whatever the protocol: the way to it says which it is
+        original_dst(&mut body);
+        chains.push(json!({
+            "filter_chain_match": {"destination_port": instance.port},
+            "filters": tcp_filters(world, service, "dialed_directly", LOCAL_APP), "transport_socket": tls::downstream(&[]),
+        }));
+    }
+    body["filter_chains"] = json!(chains);
+    resources.listener(format!("public_listener:{address}"), body);
+}
+
+/// Where the proxy listens for the mesh: where it is registered, or where the Pod puts it. Redirection leads there from any port.
+fn inbound_port(instance: &Instance) -> u16 {
+    let own = match &instance.proxy_config.get("bind_port") {
+        Some(Value::Number(number)) => number.as_u64().and_then(|port| u16::try_from(port).ok()),
+        Some(Value::String(text)) => text.parse().ok(),
+        _ => None,
+    };
+    own.filter(|port| *port > 0).unwrap_or(instance.proxy_port)
+}
+
+/// Name of the cluster that is a further port of the application.
+fn local_app(port: &str) -> String {
+    format!("{LOCAL_APP}_{port}")
+}
+
+/// What a connection from the mesh goes through before it comes to the application at `cluster`.
+fn application_filters(world: &World, service: &str, protocol: Protocol, cluster: &str) -> Vec<Value> {
     let mut filters = Vec::new();
     let limit = world.config.service_defaults.get(service).and_then(|d| d.max_inbound_connections);
     if let Some(limit) = limit.filter(|l| *l > 0) {
@@ -43,39 +104,16 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
         }));
     }
     if protocol.http_like() {
-        filters.push(http_filters(world, service, protocol));
+        filters.push(http_filters(world, service, protocol, cluster));
     } else {
-        filters.extend(tcp_filters(world, service, "public_listener"));
+        filters.extend(tcp_filters(world, service, "public_listener", cluster));
     }
-    let alpn: &[&str] = match protocol {
-        Protocol::Tcp => &[],
-        Protocol::Http => &["http/1.1"],
-        Protocol::Http2 | Protocol::Grpc => &["h2", "http/1.1"],
-    };
-    let mut chains = vec![json!({"filters": filters, "transport_socket": tls::downstream(alpn)})];
-    let mut body = json!({"traffic_direction": "INBOUND"});
-    let address = bind(&mut body, instance.addresses(), contract::INBOUND_PORT);
-    if instance.transparent && instance.port > 0 && world.config.permissive_mtls(service) {
-        body["listener_filters"] = json!([original_dst_filter()]);
-        chains.push(json!({
-            "filter_chain_match": {"destination_port": instance.port},
-            "filters": [tcp_proxy("permissive_public_listener", LOCAL_APP)],
-        }));
-    } else if instance.port > 0 && protocol.http_like() && world.config.dialed_directly(service) {
-        // who dials an instance gets TCP, whatever the protocol: the way to it says which it is
-        body["listener_filters"] = json!([original_dst_filter()]);
-        chains.push(json!({
-            "filter_chain_match": {"destination_port": instance.port},
-            "filters": tcp_filters(world, service, "dialed_directly"), "transport_socket": tls::downstream(&[]),
-        }));
-    }
-    body["filter_chains"] = json!(chains);
-    resources.listener(format!("public_listener:{address}"), body);
+    filters
 }
 
 /// Intentions about connections, then the application.
-fn tcp_filters(world: &World, service: &str, label: &str) -> [Value; 2] {
-    let mut to_application = tcp_proxy(label, LOCAL_APP);
+fn tcp_filters(world: &World, service: &str, label: &str, cluster: &str) -> [Value; 2] {
+    let mut to_application = tcp_proxy(label, cluster);
     // Envoy's default dials the application for every TCP handshake, before it knows whether the client has a certificate.
     to_application["typed_config"]["upstream_connect_mode"] = json!("ON_DOWNSTREAM_TLS_HANDSHAKE");
     // the mode demands a bound for what the client sends meanwhile; beyond it, the client waits
@@ -83,8 +121,8 @@ fn tcp_filters(world: &World, service: &str, label: &str) -> [Value; 2] {
     [rbac::network(world, service), to_application]
 }
 
-fn http_filters(world: &World, service: &str, protocol: Protocol) -> Value {
-    let routes = hcm::single("public_listener", "public_listener", None, LOCAL_APP);
+fn http_filters(world: &World, service: &str, protocol: Protocol, cluster: &str) -> Value {
+    let routes = hcm::single("public_listener", "public_listener", None, cluster);
     let filters = vec![rbac::http(world, service, protocol)];
     let mut manager = hcm::manager("public_listener", protocol, ("route_config", routes), filters);
     let config = &mut manager["typed_config"];

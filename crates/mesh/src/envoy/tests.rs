@@ -10,6 +10,7 @@ use super::*;
 use crate::catalog::Catalog;
 use crate::fixture::{TRUST_DOMAIN, instance, world};
 use crate::intentions::Intention;
+use crate::registration::NamedPort;
 
 fn rendered(world: &World, service: &str) -> Value {
     let leaf = Leaf { cert_chain_pem: "LEAF".to_owned(), key_pem: "KEY".to_owned() };
@@ -281,4 +282,72 @@ fn every_chain_leads_to_a_cluster_that_is_there() {
     let rendered = rendered(&world(&["client", "google"], Intention::Deny, &entries), "client");
     let name = format!("passthrough~google.default.dc1.internal.{TRUST_DOMAIN}");
     assert!(rendered["clusters"].get(&name).is_some(), "{}", rendered["clusters"]);
+}
+
+/// A world in which the service `many` has a further port, 9091, in front of which the Service has 9191.
+fn multi_port() -> World {
+    let mut world = world(&["client", "many", "plain"], Intention::Allow, &[]);
+    let more_ports = vec![NamedPort { name: "metrics".to_owned(), port: 9091, service_port: Some(9191) }];
+    let with_port = |i: &Arc<Instance>| match i.service.as_str() {
+        "many" => Arc::new(Instance { more_ports: more_ports.clone(), ..Instance::clone(i) }),
+        _ => i.clone(),
+    };
+    let instances: Vec<Arc<Instance>> =
+        ["client", "many", "plain"].iter().map(|name| with_port(instance(&world, name))).collect();
+    world.catalog = Catalog::new(&instances);
+    let addressed = world.addressed();
+    world.vips.assign(addressed.iter().map(String::as_str));
+    world
+}
+
+#[test]
+fn a_further_port_has_an_address_and_a_way_of_its_own() {
+    let world = multi_port();
+    let rendered = rendered(&world, "client");
+    let listener = &rendered["listeners"]["outbound_listener:127.0.0.1:15001"];
+    let shown = |chain: &Value| {
+        let matches = &chain["filter_chain_match"];
+        let ranges = matches["prefix_ranges"].as_array().into_iter().flatten();
+        let ranges: Vec<&str> = ranges.filter_map(|r| r["address_prefix"].as_str()).collect();
+        let cluster = chain["filters"][0]["typed_config"]["cluster"].as_str().unwrap_or("?");
+        let port = matches["destination_port"].as_u64().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}{port} -> {}", ranges.join(","), cluster.split(".default.").next().unwrap_or("?"))
+    };
+    let chains = listener["filter_chains"].as_array().expect("chains");
+    assert_eq!(
+        chains.iter().map(shown).collect::<Vec<_>>(),
+        [
+            "10.96.0.2,240.0.0.2 -> many",
+            // the other chains with a port hide those without: what is dialled at 9191 leads where it led
+            "240.0.0.2:9191 -> many",
+            "240.0.0.4 -> metrics.many",
+            "240.0.0.4:9191 -> metrics.many",
+            "10.96.0.2:9191 -> metrics.many",
+            "10.96.0.3,240.0.0.3 -> plain",
+            "10.96.0.3,240.0.0.3:9191 -> plain",
+        ]
+    );
+    let cluster = &rendered["clusters"][format!("metrics.many.default.dc1.internal.{TRUST_DOMAIN}")];
+    let context = &cluster["transport_socket"]["typed_config"];
+    assert_eq!(context["sni"], format!("metrics.many.default.dc1.internal.{TRUST_DOMAIN}"));
+    assert!(context.to_string().contains("/svc/many\""), "the identity is that of the service: {context}");
+}
+
+#[test]
+fn the_name_asked_for_leads_to_the_further_port() {
+    let rendered = rendered(&multi_port(), "many");
+    let listener = &rendered["listeners"]["public_listener:10.244.0.2:20000"];
+    assert_eq!(listener["listener_filters"][0]["name"], "envoy.filters.listener.tls_inspector");
+    let [main, metrics] = listener["filter_chains"].as_array().expect("chains").as_slice() else {
+        panic!("two chains: {listener}")
+    };
+    assert!(main.get("filter_chain_match").is_none(), "{main}");
+    assert_eq!(
+        metrics["filter_chain_match"]["server_names"],
+        json!([format!("metrics.many.default.dc1.internal.{TRUST_DOMAIN}")])
+    );
+    assert_eq!(metrics["filters"][0]["name"], "envoy.filters.network.rbac");
+    assert_eq!(metrics["filters"][1]["typed_config"]["cluster"], "local_app_metrics");
+    let address = &rendered["clusters"]["local_app_metrics"]["load_assignment"]["endpoints"][0]["lb_endpoints"][0];
+    assert_eq!(address["endpoint"]["address"]["socket_address"]["port_value"], 9091);
 }

@@ -45,6 +45,14 @@ pub(super) fn downstream(alpn: &[&str]) -> Value {
     })
 }
 
+/// The listener filter that reads the server name a client asks for.
+pub(super) fn inspector() -> Value {
+    json!({
+        "name": "envoy.filters.listener.tls_inspector",
+        "typed_config": {"@type": typed!("extensions.filters.listener.tls_inspector.v3.TlsInspector")},
+    })
+}
+
 /// Towards a destination that must be `spiffe`.
 pub(super) fn upstream(sni: &str, spiffe: &str) -> Value {
     let mut common = common();

@@ -27,15 +27,21 @@ pub(super) fn instance(scope: &Scope<'_>, endpoint: &Endpoint, pod: &Pod) -> Res
 
     let pod_name = pod.metadata.name.clone().unwrap_or_default();
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let service = annotation(contract::CONNECT_SERVICE)
-        .and_then(|list| list.split(',').map(str::trim).find(|item| !item.is_empty()))
-        .map_or_else(|| name_of_service.clone(), str::to_owned);
-    let port = application_port(&spec.containers, annotation)?;
+    let names = listed(annotation(contract::CONNECT_SERVICE));
+    // a Pod of several services has one proxy for each, and the Services that select it say which is meant
+    let place = if names.len() > 1 { names.iter().position(|name| *name == name_of_service) } else { None };
+    let service = match names.as_slice() {
+        [one] => (*one).to_owned(),
+        _ => name_of_service.clone(),
+    };
+    let index = place.unwrap_or_default();
+    let port = application_port(&spec.containers, place, annotation)?;
     let transparent = match annotation(contract::TRANSPARENT_PROXY).and_then(go::bool) {
         Some(said) => said,
         None => annotation(contract::TRANSPARENT_PROXY_STATUS).is_some_and(|s| !s.is_empty()),
     };
     let upstreams = match annotation(contract::CONNECT_SERVICE_UPSTREAMS) {
+        Some(_) if index > 0 => Ok(Vec::new()),
         Some(list) => upstreams::parse(list, scope.datacenter, |name| container_port(&spec.containers, name)),
         None => Ok(Vec::new()),
     };
@@ -51,6 +57,16 @@ pub(super) fn instance(scope: &Scope<'_>, endpoint: &Endpoint, pod: &Pod) -> Res
             _ => Ipv4Addr::LOCALHOST.into(),
         },
         port,
+        proxy_port: u16::try_from(index).unwrap_or_default() + contract::INBOUND_PORT,
+        // what cannot be read is passed over, as in Consul
+        proxy_config: annotation(contract::PROXY_CONFIG_MAP)
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default(),
+        port_name: named_port(scope.service, "", port, &spec.containers).name,
+        more_ports: match place {
+            Some(_) => Vec::new(),
+            None => more_ports(scope.service, annotation(contract::CONNECT_SERVICE_PORT), port, &spec.containers),
+        },
         cluster_ips: if transparent { cluster_ips(scope.service) } else { Vec::new() },
         cluster_ip: if transparent { cluster_ip(scope.service, port, &spec.containers) } else { None },
         transparent,
@@ -98,12 +114,25 @@ fn tags(list: &str, pod_name: &str) -> Vec<String> {
     tags.filter(|t| !t.is_empty()).collect()
 }
 
-/// The default one of the ports that the annotations list; 0 when they list none.
-fn application_port<'a>(containers: &[Container], annotation: impl Fn(&str) -> Option<&'a str>) -> Result<u16, String> {
-    let listed = annotation(contract::CONNECT_SERVICE_PORT).unwrap_or_default();
-    let first = listed.split(',').map(str::trim).find(|t| !t.is_empty());
+/// The items of a list, without blanks around them.
+fn listed(list: Option<&str>) -> Vec<&str> {
+    list.unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty()).collect()
+}
+
+/// The default one of the ports that the annotations list, or that in the place of the Pod's service among several; 0 when they list
+/// none.
+fn application_port<'a>(
+    containers: &[Container],
+    place: Option<usize>,
+    annotation: impl Fn(&str) -> Option<&'a str>,
+) -> Result<u16, String> {
+    let ports = listed(annotation(contract::CONNECT_SERVICE_PORT));
     let default = annotation(contract::CONNECT_SERVICE_DEFAULT_PORT).map(str::trim).filter(|t| !t.is_empty());
-    let Some(wanted) = default.or(first) else { return Ok(0) };
+    let wanted = match place {
+        Some(place) => ports.get(place).copied(),
+        None => default.or(ports.first().copied()),
+    };
+    let Some(wanted) = wanted else { return Ok(0) };
     port_of(containers, wanted).ok_or_else(|| {
         format!("{wanted} in annotation {} is not a valid port on the pod", contract::CONNECT_SERVICE_PORT)
     })
@@ -119,17 +148,53 @@ fn container_port(containers: &[Container], name: &str) -> Option<u16> {
     u16::try_from(found.container_port).ok()
 }
 
-/// The Service's first address, and its port that leads to the application.
-fn cluster_ip(service: &Service, port: u16, containers: &[Container]) -> Option<(IpAddr, u16)> {
-    let spec = service.spec.as_ref()?;
-    let address = spec.cluster_ip.as_deref()?.parse().ok()?;
+/// The ports that the annotation lists beside the default one and that speak TCP.
+fn more_ports(service: &Service, listed: Option<&str>, default: u16, containers: &[Container]) -> Vec<NamedPort> {
+    let mut found: Vec<NamedPort> = Vec::new();
+    for token in self::listed(listed) {
+        let Some(port) = port_of(containers, token) else { continue };
+        if port == default || found.iter().any(|known| known.port == port) || !is_tcp(containers, port) {
+            continue;
+        }
+        found.push(named_port(service, token, port, containers));
+    }
+    found
+}
+
+/// A port as the Service calls it, or else as the annotation does, or else by its number.
+fn named_port(service: &Service, token: &str, port: u16, containers: &[Container]) -> NamedPort {
+    let in_front = service_port(service, port, containers);
+    let name = match in_front.and_then(|p| p.name.clone()).filter(|name| !name.is_empty()) {
+        Some(name) => name,
+        None if container_port(containers, token).is_some() => token.to_owned(),
+        None => format!("port-{port}"),
+    };
+    NamedPort { name, port, service_port: in_front.and_then(|p| u16::try_from(p.port).ok()) }
+}
+
+/// Whether a container port speaks TCP; one that no container declares does.
+fn is_tcp(containers: &[Container], port: u16) -> bool {
+    let declared = containers.iter().flat_map(|c| c.ports.iter().flatten());
+    let mut declared = declared.filter(|p| p.container_port == i32::from(port)).peekable();
+    declared.peek().is_none() || declared.any(|p| p.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+}
+
+/// The Service's port that leads to a port of the application.
+fn service_port<'a>(service: &'a Service, port: u16, containers: &[Container]) -> Option<&'a ServicePort> {
     let leads_here = |p: &&ServicePort| match &p.target_port {
         Some(IntOrString::Int(target)) => *target == i32::from(port),
         Some(IntOrString::String(name)) => container_port(containers, name) == Some(port),
         None => p.port == i32::from(port),
     };
-    let ports = || spec.ports.iter().flatten();
-    let found = ports().find(leads_here).or_else(|| ports().find(|p| p.port == i32::from(port)));
+    service.spec.as_ref()?.ports.iter().flatten().find(leads_here)
+}
+
+/// The Service's first address, and its port that leads to the application.
+fn cluster_ip(service: &Service, port: u16, containers: &[Container]) -> Option<(IpAddr, u16)> {
+    let spec = service.spec.as_ref()?;
+    let address = spec.cluster_ip.as_deref()?.parse().ok()?;
+    let same = || spec.ports.iter().flatten().find(|p| p.port == i32::from(port));
+    let found = service_port(service, port, containers).or_else(same);
     Some((address, found.and_then(|p| u16::try_from(p.port).ok()).unwrap_or(0)))
 }
 

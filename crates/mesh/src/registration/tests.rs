@@ -76,6 +76,30 @@ fn annotations_name_service_and_port(#[case] key: &str, #[case] value: &str, #[c
     assert_eq!((instances[0].service.as_str(), instances[0].port), (service, port));
 }
 
+/// The second of two services of one Pod.
+#[test]
+fn a_pod_of_several_services_has_a_proxy_for_each() {
+    let (instances, refused) = registered(|pod, _, _| {
+        annotate(pod, "connect-service", "api, web");
+        annotate(pod, "connect-service-port", "9090,http");
+        annotate(pod, "connect-service-upstreams", "db:1234");
+    });
+    assert_eq!(refused, []);
+    let [web] = instances.as_slice() else { panic!("one instance, not {instances:?}") };
+    assert_eq!((web.service.as_str(), web.proxy_id.as_str()), ("web", "web-1-web-sidecar-proxy"));
+    assert_eq!((web.port, web.proxy_port), (8080, 20001));
+    assert!(web.upstreams.is_empty() && web.more_ports.is_empty(), "{web:?}");
+}
+
+#[rstest]
+#[case(r#"{"bind_port": 21000}"#, json!({"bind_port": 21000}))]
+#[case("not JSON", json!({}))]
+fn a_pod_configures_its_proxy(#[case] annotation: &str, #[case] expected: Value) {
+    let (instances, refused) = registered(|pod, _, _| annotate(pod, "proxy-config-map", annotation));
+    assert_eq!(refused, []);
+    assert_eq!(Value::from(instances[0].proxy_config.clone()), expected);
+}
+
 #[rstest]
 #[case("connect-service-port", "nope", "nope in annotation")]
 #[case("connect-service-upstreams", "db:x", "invalid upstream local bind port \"x\" in \"db:x\"")]
@@ -146,4 +170,29 @@ fn in_dual_stack_both_families_are_known() {
     assert_eq!(shown(instance.loopbacks().collect()), ["127.0.0.1", "::1"]);
     assert_eq!(shown(instance.cluster_ips.clone()), ["10.96.0.5", "fd00:96::5"]);
     assert_eq!(instance.sidecar.to_string(), "::1");
+}
+
+#[rstest]
+#[case::one("http", &[])]
+#[case::named_by_the_service("http,metrics,9092", &["stats:9091<-9091", "port-9092:9092"])]
+#[case::named_by_the_container("http, debug", &["debug:9093"])]
+#[case::what_is_listed_twice("http,http,metrics,9091", &["stats:9091<-9091"])]
+#[case::datagrams_are_not_of_the_mesh("http,dns", &[])]
+fn further_ports_have_names(#[case] listed: &str, #[case] expected: &[&str]) {
+    let (instances, _) = registered(|pod, service, _| {
+        annotate(pod, "connect-service-port", listed);
+        pod["spec"]["containers"][0]["ports"] = json!([
+            {"name": "http", "containerPort": 8080}, {"name": "metrics", "containerPort": 9091},
+            {"name": "debug", "containerPort": 9093}, {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+        ]);
+        service["spec"]["ports"] = json!([
+            {"name": "web", "port": 80, "targetPort": "http"}, {"name": "stats", "port": 9091, "targetPort": "metrics"},
+        ]);
+    });
+    let shown = |p: &NamedPort| {
+        let in_front = p.service_port.map(|port| format!("<-{port}")).unwrap_or_default();
+        format!("{}:{}{in_front}", p.name, p.port)
+    };
+    assert_eq!(instances[0].more_ports.iter().map(shown).collect::<Vec<_>>(), expected);
+    assert_eq!((instances[0].port_name.as_str(), instances[0].port), ("web", 8080));
 }

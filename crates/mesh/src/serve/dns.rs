@@ -180,7 +180,7 @@ fn instances(
     let mut records = Vec::new();
     for instance in found {
         if kind == RecordType::SRV {
-            let port = if proxies { redirect::contract::INBOUND_PORT } else { instance.port };
+            let port = if proxies { instance.proxy_port } else { instance.port };
             let Some(target) = target(world, instance.address) else { continue };
             reply.add_additionals(address_record(&target, RecordType::ANY, instance.address));
             records.push(Record::from_rdata(name.clone(), 0, RData::SRV(SRV::new(1, 1, port, target))));
