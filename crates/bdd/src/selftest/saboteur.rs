@@ -8,7 +8,7 @@ use mesh::EnvoyTamper;
 use redirect::contract::{PROXY_UID, chain};
 use sim::Tamper;
 
-use super::tampers::{AllowEveryone, ForgetLabels, Plaintext};
+use super::tampers::{AllowEveryone, ForgetLabels, Plaintext, Unacceptable};
 
 /// Something that is broken on purpose, outside the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,11 +27,13 @@ pub enum Saboteur {
     PlaintextMesh,
     /// Proxies let everyone in.
     AllowEveryone,
+    /// Every proxy gets one listener too many, which its Envoy refuses.
+    RefusedListener,
 }
 
 impl Saboteur {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ExclusionDropped,
         Self::ExclusionAdded,
         Self::ProxyUidMissing,
@@ -39,6 +41,7 @@ impl Saboteur {
         Self::LabelIgnored,
         Self::PlaintextMesh,
         Self::AllowEveryone,
+        Self::RefusedListener,
     ];
 
     /// Its name on the command line.
@@ -52,6 +55,7 @@ impl Saboteur {
             Self::LabelIgnored => "label-ignored",
             Self::PlaintextMesh => "plaintext-mesh",
             Self::AllowEveryone => "allow-everyone",
+            Self::RefusedListener => "refused-listener",
         }
     }
 
@@ -66,6 +70,7 @@ impl Saboteur {
             Self::LabelIgnored => &["EN-03", "EN-04"],
             Self::PlaintextMesh => &["EN-01", "EN-02", "SE-09", "IN-03"],
             Self::AllowEveryone => &["IN-01", "IN-04", "SE-02"],
+            Self::RefusedListener => &["EN-01", "IN-03"],
         }
     }
 
@@ -90,7 +95,7 @@ impl Saboteur {
             ),
             Self::ProxyUidMissing => format!("/^-[AI] {output} .*--uid-owner {PROXY_UID} / {{ next }} {{ print }}"),
             Self::NoInbound => format!("/^-[AI] PREROUTING .*{}/ {{ next }} {{ print }}", chain::INBOUND),
-            Self::LabelIgnored | Self::PlaintextMesh | Self::AllowEveryone => return None,
+            Self::LabelIgnored | Self::PlaintextMesh | Self::AllowEveryone | Self::RefusedListener => return None,
         })
     }
 
@@ -102,6 +107,7 @@ impl Saboteur {
         match self {
             Self::PlaintextMesh => Some(Arc::new(Plaintext)),
             Self::AllowEveryone => Some(Arc::new(AllowEveryone)),
+            Self::RefusedListener => Some(Arc::new(Unacceptable)),
             _ => None,
         }
     }

@@ -87,6 +87,19 @@ fn open(value: &mut Value) {
     }
 }
 
+/// Adds a listener with a filter that does not exist. Envoy refuses the update and works on without it.
+pub(super) struct Unacceptable;
+
+impl EnvoyTamper for Unacceptable {
+    fn edit(&self, _: &str, resources: &mut Value) {
+        resources["listeners"]["unacceptable"] = json!({
+            "@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "unacceptable",
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": 1}},
+            "filter_chains": [{"filters": [{"name": "no such filter"}]}],
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -140,7 +140,12 @@ fn tls_fault(flow: &Flow, server_name: Option<&str>) -> Option<String> {
         let fault = if flow.client.total() == 0 { "nothing was sent" } else { "it does not begin with a TLS greeting" };
         return Some(fault.to_owned());
     };
-    if let Some(wanted) = server_name.filter(|name| hello.server_name.as_deref() != Some(*name)) {
+    let is_for = |wanted: &str| {
+        // a subset of a service, or one of its ports, stands before the name as a label of its own
+        let rest = hello.server_name.as_deref().and_then(|name| name.strip_suffix(wanted));
+        rest.is_some_and(|label| label.is_empty() || label.strip_suffix('.').is_some_and(|label| !label.contains('.')))
+    };
+    if let Some(wanted) = server_name.filter(|name| !is_for(name)) {
         let found = hello.server_name.unwrap_or("none".to_owned());
         return Some(format!("it asks for {found}, not {wanted}"));
     }
