@@ -56,6 +56,18 @@ pub fn has_condition(pod: &Pod, kind: &str) -> bool {
     conditions.into_iter().any(|c| c.type_ == kind && c.status == "True")
 }
 
+/// Whether a container of a Pod has ended.
+#[must_use]
+pub fn has_ended(pod: &Pod, container: &str) -> bool {
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
+    statuses
+        .into_iter()
+        .any(|s| s.name == container && s.state.as_ref().is_some_and(|state| state.terminated.is_some()))
+}
+
 /// Whether a Pod is on its way out.
 #[must_use]
 pub fn is_going(pod: &Pod) -> bool {

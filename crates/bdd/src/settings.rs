@@ -169,6 +169,15 @@ impl Settings {
         }
     }
 
+    /// `connectInject.sidecarProxy.lifecycle.defaultShutdownGracePeriodSeconds`, when a step says something of it.
+    ///
+    /// # Errors
+    /// When the value is no number.
+    pub fn shutdown_grace(&self) -> Result<Option<u32>> {
+        const KEY: &str = "connectInject.sidecarProxy.lifecycle.defaultShutdownGracePeriodSeconds";
+        self.get(KEY).map(|_| self.number(KEY, 30)).transpose()
+    }
+
     /// `connectInject.transparentProxy.defaultEnabled`.
     ///
     /// # Errors

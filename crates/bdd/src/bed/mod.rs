@@ -5,7 +5,7 @@ pub mod sim;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ::sim::ProbeOutcome;
+use ::sim::{Impairment, ProbeOutcome};
 use anyhow::Result;
 use async_trait::async_trait;
 use capture::Recorder;
@@ -65,6 +65,8 @@ pub trait Bed: Send + Sync {
     fn external_addresses(&self, address: IpAddr) -> Vec<IpAddr>;
     /// Addresses that a Pod's interface has, and Kubernetes does not know of.
     fn unannounced(&self, pod: &PodRef) -> Vec<IpAddr>;
+    /// Impairs the link of a Pod from now on.
+    async fn impair(&self, pod: &PodRef, impairment: Impairment) -> Result<()>;
     /// Runs all probes of a Pod now.
     async fn probe(&self, pod: &PodRef) -> Result<Vec<ProbeOutcome>>;
     /// The rules in the Pod's network; `None` when it has no network (any more).
@@ -75,6 +77,10 @@ pub trait Bed: Send + Sync {
     async fn default_intention(&self, verdict: Verdict) -> Result<()>;
     /// Waits until every running proxy works with the newest configuration.
     async fn converge(&self) -> Result<()>;
+    /// What the control plane was asked for and does not do.
+    fn problems(&self) -> Vec<String>;
+    /// What Envoys refused of their configuration: the proxy's id, and what it was.
+    fn rejected(&self) -> Vec<(String, String)>;
     /// What a client presents.
     async fn credentials(&self, certificate: &Certificate, namespace: &str, service: &str) -> Result<Credentials>;
     /// Stops, starts … a part of the system, of one Pod where it is one's.

@@ -16,6 +16,10 @@ const SYSTEM: &[&str] = &["consul"];
 /// Writes everything. Of a scenario that passed: packets, rules, Pods, the timeline. Of one that failed also what the
 /// proxies and programs said.
 pub async fn collect(world: &mut World, bed: &dyn Bed) {
+    if let Some(refusals) = refusals(bed).await {
+        world.timeline.note(refusals.clone());
+        world.failure.get_or_insert_with(|| ("the end of the scenario".to_owned(), refusals));
+    }
     let failed = world.failure.is_some();
     let folder = world.folder.clone();
     let pods = bed.pods().all();
@@ -47,6 +51,23 @@ pub async fn collect(world: &mut World, bed: &dyn Bed) {
     let failure = world.failure.as_ref().map(|(step, message)| format!("\n{step}\n{message}\n")).unwrap_or_default();
     folder.write("repro.txt", &format!("{}\n{failure}", world.again));
     folder.write("timeline.txt", &world.timeline.text());
+}
+
+/// What Envoys refused of their configuration, each with what its log says about that. An Envoy goes on with what it had, so a
+/// scenario could pass all the same.
+async fn refusals(bed: &dyn Bed) -> Option<String> {
+    let mut texts = Vec::new();
+    for (proxy, what) in bed.rejected() {
+        let mut reasons = Vec::new();
+        for pod in bed.pods().all().iter().filter(|pod| proxy.starts_with(&format!("{}-", pod.name_any()))) {
+            let PodRef { namespace, name, .. } = PodRef::from(&**pod);
+            let log =
+                bed.cluster().log(&namespace, &name, contract::SIDECAR_CONTAINER, false).await.unwrap_or_default();
+            reasons.extend(log.lines().filter(|line| line.contains("rejected:")).map(str::to_owned));
+        }
+        texts.push(format!("the Envoy of {proxy} refused its {what}: {}", reasons.join("; ")));
+    }
+    (!texts.is_empty()).then(|| texts.join("\n"))
 }
 
 fn pretty(value: &Value) -> String {

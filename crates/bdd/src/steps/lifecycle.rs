@@ -91,17 +91,36 @@ async fn delete(world: &mut World, name: &str, instance: &Instance, grace: Optio
     if !world.is_submitted(&instance.workload) {
         world.await_workload(&instance.workload).await?;
     }
-    for pod in world.pods(name).await? {
+    let pods = world.pods(name).await?;
+    for pod in &pods {
         bed.cluster().delete("Pod", &pod.namespace, &pod.name, grace).await?;
     }
     if grace.is_none() {
         world.disturb(&workload.name, true);
+        // as long as it is there, what the scenario says of the workload is about the Pod that goes
+        world.leave_taking(&workload.name, pods.first());
+        for pod in &pods {
+            told(world, pod).await?;
+        }
     }
     if grace == Some(0) && workload.controller != Controller::Pod {
         // its controller makes another; what the scenario says next is about a workload that is whole again
         world.await_workload(&workload.name).await?;
     }
     Ok(())
+}
+
+/// Waits until a Pod's proxy has ended, if its lifecycle lets it go as soon as it is told.
+async fn told(world: &World, pod: &PodRef) -> Result<()> {
+    if world.settings.shutdown_grace()? != Some(0) {
+        return Ok(());
+    }
+    let bed = world.bed_now()?;
+    crate::wait::until(&format!("the end of the proxy of {}", pod.host()), bed.timing().ready, async || {
+        let Some(live) = bed.pods().get(&pod.namespace, &pod.name) else { return Ok(()) };
+        crate::pods::has_ended(&live, redirect::contract::SIDECAR_CONTAINER).then_some(()).ok_or("it runs")
+    })
+    .await
 }
 
 pub(super) async fn scaled(world: &mut World, mut arguments: Arguments) -> Result<()> {

@@ -41,6 +41,8 @@ fn server(name: &str) -> Workload {
         command: None,
         dns_server: None,
         host_network: false,
+        link: None,
+        farewell: None,
     }
 }
 

@@ -1,10 +1,12 @@
 //! The keys of the workload table: each row changes one thing about a fixture.
 
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use redirect::contract;
 use serde_json::Value;
+use sim::Impairment;
 
 use super::spec::{
     Bind, Command, Container, InitContainer, Listen, Placement, Probe, ProbeAction, ProbeKind, Role, ServicePort,
@@ -79,7 +81,7 @@ impl Workload {
                 "command" => self.command = Some(command(value)),
                 "kind" => self.controller = value.parse()?,
                 "address" => bail!("{context}: an address is chosen by the cluster's address management"),
-                "link" => return Err(comes_with(&format!("a link with {value}"), Issue::Mesh)),
+                "link" => self.link = Some(link(value).context(context)?),
                 "dns config" => self.dns_server = Some(value.clone()),
                 "host network" => self.host_network = truth(value).context(context)?,
                 _ => {
@@ -146,6 +148,23 @@ fn port(value: &str) -> Result<u16> {
 
 fn truth(value: &str) -> Result<bool> {
     value.parse().ok().with_context(|| format!("{value:?} is neither true nor false"))
+}
+
+/// `100 ms delay`, `5 % packet loss`, `MTU 1280`, `10 Mbit/s limit`.
+fn link(value: &str) -> Result<Impairment> {
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let found = match words.as_slice() {
+        [number, "ms", "delay"] => number.parse().ok().map(|ms| Impairment::Delay(Duration::from_millis(ms))),
+        [number, "s", "delay"] => number.parse().ok().map(|s| Impairment::Delay(Duration::from_secs(s))),
+        [number, "%", "packet", "loss"] => number.parse().ok().filter(|p| *p <= 100).map(Impairment::Loss),
+        ["MTU", bytes] => bytes.parse().ok().map(Impairment::Mtu),
+        [number, "Mbit/s", "limit"] => number.parse().ok().map(|m: u64| Impairment::Rate(m * 1000)),
+        [number, "kbit/s", "limit"] => number.parse().ok().map(Impairment::Rate),
+        _ => None,
+    };
+    found.with_context(|| {
+        format!("{value:?} is none of \"100 ms delay\", \"5 % packet loss\", \"MTU 1280\", \"10 Mbit/s limit\"")
+    })
 }
 
 fn service(name: &str, value: &str) -> ServiceShape {

@@ -173,6 +173,7 @@ fn pod_spec(workload: &Workload, command: Option<&Command>, init: &[Resolved]) -
             let args = match (i, command) {
                 (0, Some(command)) => program::command(command),
                 _ if c.role == Role::Server => program::serve(workload),
+                _ if workload.farewell.is_some() => program::unyielding(),
                 _ => program::idle(),
             };
             let mut container = json!({
@@ -208,7 +209,7 @@ fn pod_spec(workload: &Workload, command: Option<&Command>, init: &[Resolved]) -
         .collect();
     let mut spec = json!({
         "serviceAccountName": workload.name,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": workload.farewell.unwrap_or(GRACE_SECONDS),
         "containers": containers,
     });
     let sidecar = workload.init_sidecar.as_ref().map(init_sidecar);

@@ -11,6 +11,8 @@ pub const IMAGE: &str = "pellucid/workload:dev";
 const PROGRAM: &str = "/bin/workload";
 /// Time for one attempt, in milliseconds.
 const ATTEMPT_MS: u64 = 2000;
+/// The same over a bad link: a look-up that is lost is repeated after five seconds, a greeting after one, two, four.
+const PATIENT_MS: u64 = 30_000;
 /// How often something that is to be done once is tried.
 const ATTEMPTS: u32 = 25;
 /// Puts a certificate and a key into files, then runs the client; the words after the script are `$0`, `$1` …
@@ -88,6 +90,12 @@ pub fn idle() -> Words {
     args(["sleep"])
 }
 
+/// Waits to be asked until it is killed: SIGTERM does not end it.
+#[must_use]
+pub fn unyielding() -> Words {
+    shell("trap '' TERM; exec sleep 3600")
+}
+
 /// Requests a URL once and ends with the answer's success.
 #[must_use]
 pub fn request_once(url: &str) -> Vec<String> {
@@ -128,10 +136,10 @@ fn technique(technique: Technique) -> &'static str {
     }
 }
 
-/// The client's command line for a request whose addresses are resolved.
+/// The client's command line for a request whose addresses are resolved; `patient` over a bad link.
 #[must_use]
-pub fn client(request: &Request, canary: &str, credentials: Option<&Credentials>) -> Words {
-    let timeout = ATTEMPT_MS.to_string();
+pub fn client(request: &Request, canary: &str, credentials: Option<&Credentials>, patient: bool) -> Words {
+    let timeout = if patient { PATIENT_MS } else { ATTEMPT_MS }.to_string();
     let common = ["--canary", canary, "--timeout-ms", &timeout];
     let mut words = match request {
         Request::Get(url) => args(["request", url].into_iter().chain(common)),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde_json::Value;
+use sim::Impairment;
 
 /// What runs the Pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,6 +239,11 @@ pub struct Workload {
     pub dns_server: Option<String>,
     /// Whether the Pods use the node's network.
     pub host_network: bool,
+    /// What is wrong with the Pods' link.
+    pub link: Option<Impairment>,
+    /// Seconds that a deleted Pod may take, when that is what a scenario is about: a client lives for all of them, whatever
+    /// it is told.
+    pub farewell: Option<u32>,
 }
 
 impl Workload {

@@ -63,6 +63,8 @@ struct Prepared {
     container: String,
     request: Request,
     credentials: Option<Credentials>,
+    /// Whether the client's link is bad.
+    is_patient: bool,
 }
 
 impl World {
@@ -102,7 +104,8 @@ impl World {
             Request::Present(certificate, target) => Some(self.credentials(certificate, target).await?),
             _ => None,
         };
-        Ok(Prepared { pod, container, request, credentials })
+        let is_patient = self.spec(&ask.client)?.link.is_some();
+        Ok(Prepared { pod, container, request, credentials, is_patient })
     }
 
     /// What a client presents to a proxy, and which service it asks it for.
@@ -416,8 +419,8 @@ impl World {
 
 async fn attempt(bed: &dyn Bed, prepared: &Prepared) -> Result<Attempt> {
     let canary = token();
-    let Prepared { pod, container, request, credentials } = prepared;
-    let call = program::client(request, &canary, credentials.as_ref());
+    let Prepared { pod, container, request, credentials, is_patient } = prepared;
+    let call = program::client(request, &canary, credentials.as_ref(), *is_patient);
     let since = Timestamp::now();
     let limit = Duration::from_secs(ATTEMPT_SECONDS + 57);
     let run = bed.cluster().exec(&pod.namespace, &pod.name, container, &call.words, call.stdin.as_deref());

@@ -31,6 +31,8 @@ pub struct Submission {
 }
 
 const API_VERSION: &str = "consul.hashicorp.com/v1alpha1";
+/// Seconds that a client goes on for after the grace period of its proxy.
+const FAREWELL: u32 = 5;
 
 impl World {
     /// Merges settings of the mesh; changes the running one.
@@ -264,7 +266,8 @@ impl World {
 
     /// The objects of a workload with the addresses in its commands resolved.
     pub(super) async fn prepare(&mut self, name: &str) -> Result<(Workload, Vec<Value>)> {
-        let workload = self.workloads.get(name).cloned().with_context(|| format!("find the workload {name}"))?;
+        let mut workload = self.workloads.get(name).cloned().with_context(|| format!("find the workload {name}"))?;
+        workload.farewell = self.settings.shutdown_grace()?.map(|grace| grace + FAREWELL);
         let command = match &workload.command {
             Some(Command::DialFirst(target)) => Some(Command::DialFirst(self.text(target).await?)),
             Some(Command::RequestOnce(url)) => Some(Command::RequestOnce(self.text(url).await?)),

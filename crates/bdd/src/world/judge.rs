@@ -240,8 +240,7 @@ impl World {
     pub(crate) async fn completes(&mut self, name: &str) -> Result<()> {
         let bed = self.bed().await?;
         let workload = self.spec(name)?;
-        let grace =
-            self.settings.number("connectInject.sidecarProxy.lifecycle.defaultShutdownGracePeriodSeconds", 30)?;
+        let grace = self.settings.shutdown_grace()?.unwrap_or(30);
         let deadline = Instant::now() + bed.timing().ready + Duration::from_secs(grace.into());
         loop {
             let pods = bed.pods().of(&workload.namespace, &workload.name);

@@ -75,6 +75,12 @@ pub struct World {
     submitted: Vec<String>,
     /// Workloads that a step made unready on purpose.
     disturbed: BTreeSet<String>,
+    /// Addresses that Pods had before they came back under the same name.
+    formers: HashMap<String, std::net::IpAddr>,
+    /// Pods whose link was impaired, as their workload wants it.
+    impaired: BTreeSet<String>,
+    /// Pods that a step deleted and that may take their time.
+    leaving: HashMap<String, PodRef>,
     /// How many Pods workloads had that have none now.
     stopped: HashMap<String, u32>,
     /// Namespace labels to apply.
@@ -207,6 +213,11 @@ impl World {
         } else {
             self.disturbed.remove(workload);
         }
+    }
+
+    /// A step deletes a Pod of a workload with grace.
+    pub(crate) fn leave_taking(&mut self, workload: &str, pod: Option<&PodRef>) {
+        self.leaving.extend(pod.map(|pod| (workload.to_owned(), pod.clone())));
     }
 
     /// Whether a step made a workload unready on purpose, and none has made it whole again.

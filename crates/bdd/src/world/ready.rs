@@ -94,7 +94,19 @@ impl World {
             }
             bed.pods().changed(Duration::from_millis(200)).await;
         }
+        self.impair(name).await?;
         self.remember_rules(name).await
+    }
+
+    /// Impairs the links of a workload's Pods, if that is how it was described. Before they are ready, nothing is wrong with them.
+    async fn impair(&mut self, name: &str) -> Result<()> {
+        let Some(impairment) = self.workloads.get(name).and_then(|workload| workload.link) else { return Ok(()) };
+        for pod in self.pods(name).await? {
+            if self.impaired.insert(pod.host()) {
+                self.bed_now()?.impair(&pod, impairment).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether all Pods that a workload should have are there and ready, and no other is.

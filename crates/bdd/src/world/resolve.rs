@@ -47,8 +47,12 @@ impl World {
                 found.addresses.extend(bed.unannounced(&found));
             }
             match roster.iter_mut().find(|known| known.name == found.name) {
-                Some(known) if known.addresses.is_empty() => *known = found,
-                Some(_) => {}
+                Some(known) if found.addresses.is_empty() || known.addresses == found.addresses => {}
+                Some(known) => {
+                    // one of the same name, elsewhere
+                    let former = std::mem::replace(known, found);
+                    self.formers.extend(former.addresses.first().map(|address| (former.host(), *address)));
+                }
                 None => roster.push(found),
             }
         }
@@ -61,10 +65,15 @@ impl World {
         Ok(self.roll_call(workload)?.into_iter().map(|(pod, _)| pod.name).collect())
     }
 
-    /// The Pod that a step names: the numbered one, or the first that is there and stays.
+    /// The Pod that a step names: the numbered one, or the one that a step deleted and that is still there, or the first that is
+    /// there and stays.
     pub(crate) async fn pod(&mut self, text: &str) -> Result<PodRef> {
         let instance = self.instance(text)?;
-        self.bed().await?;
+        let bed = self.bed().await?;
+        let leaving = self.leaving.get(&instance.workload).filter(|_| !instance.one);
+        if let Some(leaving) = leaving.filter(|pod| bed.pods().get(&pod.namespace, &pod.name).is_some()) {
+            return Ok(leaving.clone());
+        }
         let workload = self.spec(&instance.workload)?;
         let roster = self.roll_call(&workload)?;
         let found = if instance.one {
@@ -107,6 +116,9 @@ impl World {
     }
 
     async fn service_ips(&mut self, name: &str) -> Result<Vec<IpAddr>> {
+        if name == OUTSIDER {
+            self.instance(name)?;
+        }
         let (namespace, service) = match self.workloads.get(name) {
             Some(workload) => (workload.namespace.clone(), workload.service_name().to_owned()),
             None => ("default".to_owned(), name.to_owned()),
@@ -161,7 +173,10 @@ impl World {
                 self.await_address(x).await?;
                 of_family(&self.pod(x).await?.addresses, *family)
             }
-            Function::Former(x) => self.pod(x).await?.addresses.first().copied(),
+            Function::Former(x) => {
+                let pod = self.pod(x).await?;
+                self.formers.get(&pod.host()).or(pod.addresses.first()).copied()
+            }
             Function::ClusterIp(x, family) => of_family(&self.service_ips(x).await?, *family),
             Function::External(x, family) => of_family(&self.external_addresses(x).await?, *family),
             Function::VirtualIp(x) => {

@@ -6,19 +6,19 @@ mod external;
 mod images;
 mod observer;
 mod processes;
+mod servers;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
 use capture::{Place, ProxyPorts, Recorder};
-use mesh::{Intention, Mesh, MeshOptions};
 use netns::NetNs;
 use redirect::contract;
-use sim::{Dial as _, Families, Lab, LabOptions, Primary, ProbeOutcome, SandboxObserver};
+use sim::{Dial as _, Families, Impairment, Lab, LabOptions, Primary, ProbeOutcome, SandboxObserver};
 
 use super::{Bed, Credentials, RuleDump, Timing};
 use crate::cluster::Cluster;
@@ -35,6 +35,7 @@ use crate::world::CANARY_PREFIX;
 use external::Externals;
 use observer::Taps;
 use processes::Stopped;
+use servers::Servers;
 
 /// How many times faster than a real kubelet's its periods and back-offs pass.
 const TEMPO: f64 = 40.0;
@@ -53,13 +54,12 @@ const BUFFER_LIMIT: usize = 256 << 20;
 /// A lab, the mesh's servers, and the recorder of all packets.
 pub struct SimBed {
     lab: Lab,
-    mesh: Mesh,
+    servers: Servers,
     cluster: Cluster,
     pods: Pods,
     taps: Arc<Taps>,
     externals: Externals,
     stopped: Stopped,
-    servers: String,
     datacenter: String,
     families: Families,
     work: PathBuf,
@@ -111,15 +111,14 @@ impl SimBed {
             hands_over_annotations: settings.passes_annotations()?,
         })
         .await?;
-        match Self::furnish(suite, settings, &lab, &taps, timeline).await {
-            Ok((mesh, pods, cluster, servers)) => Ok(Self {
-                mesh,
+        match Self::furnish(suite, settings, &lab, &work, &taps, timeline).await {
+            Ok((servers, pods, cluster)) => Ok(Self {
+                servers,
                 cluster,
                 pods,
                 taps,
                 externals: Externals::new(suite.settings.bin_dir.join("workload")),
                 stopped: Stopped::default(),
-                servers,
                 datacenter: settings.datacenter().to_owned(),
                 families,
                 work,
@@ -139,9 +138,10 @@ impl SimBed {
         suite: &Suite,
         settings: &Settings,
         lab: &Lab,
+        work: &Path,
         taps: &Taps,
         timeline: &Timeline,
-    ) -> Result<(Mesh, Pods, Cluster, String)> {
+    ) -> Result<(Servers, Pods, Cluster)> {
         timeline.note("the cluster is up");
         if lab.nodes().len() > 1 {
             for node in lab.nodes() {
@@ -151,25 +151,7 @@ impl SimBed {
         let cluster = Cluster::new(lab.client());
         let pods = Pods::watch(lab.internal_client());
         install::kinds(&cluster).await?;
-        let station = lab.control_plane();
-        let address = *station.addresses.first().context("find the address of the mesh's servers")?;
-        let tcp = |port| {
-            let socket = SocketAddr::new(address, port);
-            station.netns.tcp_listen(socket).with_context(|| format!("listen on {socket} for the mesh's servers"))
-        };
-        let dns = SocketAddr::new(address, 8600);
-        let mesh = Mesh::start(MeshOptions {
-            client: lab.internal_client(),
-            http: tcp(8500)?,
-            feed: tcp(8502)?,
-            dns_udp: station.netns.udp_bind(dns).context("answer DNS for the mesh's servers")?,
-            dns_tcp: tcp(8600)?,
-            datacenter: settings.datacenter().to_owned(),
-            default_intention: intention(settings.default_intention.unwrap_or(Verdict::Allow)),
-            tamper: suite.settings.saboteur.and_then(|s| s.envoy_tamper()),
-        })
-        .context("start the mesh's servers")?;
-        let servers = address.to_string();
+        let servers = Servers::new(lab, settings, suite.settings.saboteur, work.join("servers"))?;
         let plugin = async {
             match settings.is_cni()? {
                 true => {
@@ -180,10 +162,11 @@ impl SimBed {
                 false => Ok(()),
             }
         };
-        tokio::try_join!(plugin, install::webhook(&cluster, &pods, settings, &servers, READY))?;
+        let address = servers.address();
+        tokio::try_join!(plugin, install::webhook(&cluster, &pods, settings, &address, READY))?;
         reachable(lab, &cluster).await?;
         timeline.note("the webhook is up");
-        Ok((mesh, pods, cluster, servers))
+        Ok((servers, pods, cluster))
     }
 
     fn netns(&self, pod: &PodRef) -> Result<NetNs> {
@@ -208,7 +191,8 @@ impl SimBed {
             let lacking = async {
                 let dump = admin::dump(&netns).await?;
                 let id = admin::proxy_id(&dump).context("find the proxy's id")?;
-                let wanted = self.mesh.proxy_config(id).with_context(|| format!("find {id} in the catalogue"))?;
+                let wanted =
+                    self.servers.mesh().proxy_config(id).with_context(|| format!("find {id} in the catalogue"))?;
                 anyhow::Ok(admin::difference(&wanted, &dump).map(|lacks| format!("{id}: {lacks}")))
             };
             match lacking.await {
@@ -229,13 +213,6 @@ async fn reachable(lab: &Lab, cluster: &Cluster) -> Result<()> {
     let address = SocketAddr::new(ip.context("find the address of the webhook's Service")?, 443);
     let look = async || node.netns.dial(address).await.map(|_| ());
     crate::wait::until(&format!("the webhook to be reachable at {address}"), READY, look).await
-}
-
-fn intention(verdict: Verdict) -> Intention {
-    match verdict {
-        Verdict::Allow => Intention::Allow,
-        Verdict::Deny => Intention::Deny,
-    }
 }
 
 #[async_trait]
@@ -265,11 +242,11 @@ impl Bed for SimBed {
     }
 
     fn virtual_ip(&self, namespace: &str, service: &str) -> Option<IpAddr> {
-        self.mesh.virtual_ip(namespace, service)
+        self.servers.mesh().virtual_ip(namespace, service)
     }
 
     fn server_name(&self, _: &str, service: &str) -> String {
-        format!("{service}.default.{}.internal.{}", self.datacenter, self.mesh.trust_domain())
+        format!("{service}.default.{}.internal.{}", self.datacenter, self.servers.mesh().trust_domain())
     }
 
     async fn external(&self, name: &str, address: SocketAddr) -> Result<()> {
@@ -299,6 +276,10 @@ impl Bed for SimBed {
         addresses.filter(|address| !self.families.announces(address)).collect()
     }
 
+    async fn impair(&self, pod: &PodRef, impairment: Impairment) -> Result<()> {
+        self.lab.impair(&pod.namespace, &pod.name, impairment).await
+    }
+
     async fn probe(&self, pod: &PodRef) -> Result<Vec<ProbeOutcome>> {
         self.lab.probe_now(&pod.namespace, &pod.name).await
     }
@@ -317,7 +298,7 @@ impl Bed for SimBed {
     }
 
     async fn default_intention(&self, verdict: Verdict) -> Result<()> {
-        self.mesh.set_default_intention(intention(verdict));
+        self.servers.default_intention(verdict);
         Ok(())
     }
 
@@ -334,15 +315,24 @@ impl Bed for SimBed {
         }
     }
 
+    fn problems(&self) -> Vec<String> {
+        let problems = self.servers.mesh().problems();
+        problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.message)).collect()
+    }
+
+    fn rejected(&self) -> Vec<(String, String)> {
+        self.servers.rejected()
+    }
+
     async fn credentials(&self, certificate: &Certificate, namespace: &str, service: &str) -> Result<Credentials> {
         // somebody who may, so that nothing but the certificate can be the reason for a refusal
         const SOMEBODY: &str = "static-client";
         let leaf = match certificate {
             Certificate::None => None,
-            Certificate::SelfSigned => Some(self.mesh.issue_self_signed(SOMEBODY)),
-            Certificate::Expired => Some(self.mesh.issue_expired(namespace, SOMEBODY)),
-            Certificate::OtherTrustDomain => Some(self.mesh.issue_foreign(SOMEBODY)),
-            Certificate::Of(name) => Some(self.mesh.issue(namespace, name)),
+            Certificate::SelfSigned => Some(self.servers.mesh().issue_self_signed(SOMEBODY)),
+            Certificate::Expired => Some(self.servers.mesh().issue_expired(namespace, SOMEBODY)),
+            Certificate::OtherTrustDomain => Some(self.servers.mesh().issue_foreign(SOMEBODY)),
+            Certificate::Of(name) => Some(self.servers.mesh().issue(namespace, name)),
         };
         Ok(Credentials {
             identity: leaf.map(|l| (l.cert_chain_pem, l.key_pem)),
@@ -358,11 +348,11 @@ impl Bed for SimBed {
         settings: &Settings,
     ) -> Result<()> {
         match (component, of, state) {
-            (Component::ControlPlane, _, State::Stopped | State::Killed) => self.mesh.pause(),
-            (Component::ControlPlane, _, State::Started) => self.mesh.resume(),
+            (Component::ControlPlane, _, State::Stopped | State::Killed) => self.servers.stop().await,
+            (Component::ControlPlane, _, State::Started) => self.servers.start(&self.lab)?,
             (Component::ControlPlane, _, State::Restarted) => {
-                self.mesh.pause();
-                self.mesh.resume();
+                self.servers.stop().await;
+                self.servers.start(&self.lab)?;
             }
             (Component::Proxy, Some(pod), State::Stopped) => self.stopped.stop(self.netns(pod)?)?,
             (Component::Proxy, Some(pod), State::Started) => self.stopped.start(&self.netns(pod)?)?,
@@ -413,7 +403,7 @@ impl Bed for SimBed {
             true => self.cni().install(settings).await?,
             false => self.cni().remove().await?,
         }
-        install::reconfigure(&self.cluster, &self.pods, settings, &self.servers, READY).await?;
+        install::reconfigure(&self.cluster, &self.pods, settings, &self.servers.address(), READY).await?;
         reachable(&self.lab, &self.cluster).await
     }
 
@@ -432,7 +422,7 @@ impl Bed for SimBed {
     }
 
     async fn stop(&self) {
-        self.mesh.stop();
+        self.servers.mesh().stop();
         self.lab.stop().await;
         // what is left is on a file system that goes with the sandbox
         let _ = std::fs::remove_dir_all(&self.work);
