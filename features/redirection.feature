@@ -106,3 +106,59 @@ Feature: All TCP in and out of the pod goes through the sidecar, whatever instal
       | nftables        | 127.0.0.2 | through |
       | iptables-nft    | 127.0.0.2 | through |
       | iptables-legacy | 127.0.0.2 | through |
+
+  # What stands beside a destination is what its proxy finds as the original destination: the SYN-ACK of the redirected connection has
+  # it as its source. README.md has the same table.
+  @RD-14 @beyond @sim @kind
+  Scenario Outline: The proxy is told the destination that was dialled
+    Given the workload "db" with:
+      | service  | headless |
+      | replicas | 1        |
+      | listens  | tcp 5432 |
+    And the workload "static-server"
+    And the external endpoint "web" at "198.51.100.10:80"
+    When "static-server" dials tcp "<dialled>"
+    Then "static-server" sent it <path> its proxy
+
+    Examples:
+      | what                            | dialled                      | path    |
+      | the ClusterIP of a service      | clusterip(outsider):80       | through |
+      | a pod of a headless service     | db-0.db:5432                 | through |
+      | the own pod IP                  | pod(static-server):8080      | through |
+      | the own ClusterIP               | clusterip(static-server):80  | through |
+      | the own virtual IP              | virtualip(static-server):80  | through |
+      | the node                        | node:30080                   | through |
+      | another address of the loopback | 127.0.0.2:8080               | through |
+      | an address outside the cluster  | external(web):80             | through |
+      | the loopback                    | 127.0.0.1:8080               | around  |
+
+  @RD-11 @peer @sim @kind
+  Scenario: A service with several ports routes each port
+    Given the workload "multiport" with:
+      | listens      | http 9090 |
+      | listens      | http 9091 |
+      | service port | api 9090  |
+      | service port | metrics 9091 |
+    And the workload "static-client"
+    When "static-client" requests "http://multiport:9091"
+    Then it is answered
+    And the answer contains "metrics"
+    And "multiport" received it through its proxy
+    When "static-client" requests "http://multiport:9090"
+    Then the answer contains "api"
+
+  # A service with one port, which a client dials by a port number that a service with several has as well.
+  @RD-15 @beyond @sim @kind
+  Scenario: The port of one service does not hide another service
+    Given the workload "multiport" with:
+      | listens      | http 9090 |
+      | listens      | http 9091 |
+      | service port | api 9090  |
+      | service port | metrics 9091 |
+    And the workload "plain-server" with:
+      | listens      | http 9091 |
+      | service port | web 9091  |
+    And the workload "static-client"
+    When "static-client" requests "http://plain-server:9091"
+    Then it is answered by "plain-server"
+    And it is mutual TLS for "plain-server" from "static-client" to "plain-server"
