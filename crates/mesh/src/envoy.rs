@@ -15,6 +15,8 @@ mod outbound;
 mod rbac;
 mod tls;
 
+pub(crate) use outbound::{Choice, Upstream, choose, frame, is_implicit};
+
 /// Prefix of the names of Envoy's types.
 macro_rules! typed {
     ($name:literal) => {
@@ -23,9 +25,9 @@ macro_rules! typed {
 }
 pub(crate) use typed;
 
-/// Resources of one proxy under construction, by section and name.
-#[derive(Default)]
-struct Resources {
+/// Resources under construction, by section and name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Resources {
     listeners: Map<String, Value>,
     clusters: Map<String, Value>,
     endpoints: Map<String, Value>,
@@ -35,18 +37,62 @@ struct Resources {
 
 /// The whole configuration of a proxy: an object of five objects, `listeners`, `clusters`, `endpoints`, `routes` and
 /// `secrets`, that map names to resources.
+///
+/// It is made of parts that do not know each other: what is the proxy's [`own`], an [`Upstream`] for each service that is
+/// reached without being named, which is the same for every proxy, and the listener's [`frame`] around the chains to those
+/// that this one may reach.
 pub(crate) fn render(world: &World, instance: &Instance, leaf: &Leaf, roots_pem: &str) -> Value {
+    let mut resources = own(world, instance, leaf, roots_pem);
+    if instance.transparent {
+        let services = world.services().into_iter().filter(|service| is_implicit(world, instance, service));
+        let upstreams: Vec<(&str, Upstream)> = services.map(|s| (s, Upstream::of(world, s))).collect();
+        let chosen = choose(instance, &upstreams.iter().map(|(s, u)| (*s, u)).collect::<Vec<_>>());
+        let mut chains = Vec::new();
+        for Choice { upstream, way, addresses, port } in chosen {
+            let way = &upstreams[upstream].1.ways[way];
+            chains.push(way.chain(&addresses, port));
+            resources.extend(way.resources.clone());
+        }
+        if let Some((name, mut body)) = frame(world, instance, !chains.is_empty(), &mut resources) {
+            body["filter_chains"] = json!(chains);
+            resources.listeners.insert(name, body);
+        }
+    }
+    let sections = resources.sections().into_iter();
+    Value::Object(sections.map(|(section, resources)| (section.to_owned(), Value::Object(resources))).collect())
+}
+
+/// What is a proxy's alone: its certificate, what comes in, and upstreams with a local port.
+pub(crate) fn own(world: &World, instance: &Instance, leaf: &Leaf, roots_pem: &str) -> Resources {
     let mut resources = Resources::default();
     tls::secrets(&mut resources, leaf, roots_pem);
     inbound::render(world, instance, &mut resources);
-    outbound::render(world, instance, &mut resources);
-    let Resources { listeners, clusters, endpoints, routes, secrets } = resources;
-    json!({
-        "listeners": listeners, "clusters": clusters, "endpoints": endpoints, "routes": routes, "secrets": secrets,
-    })
+    outbound::explicit(world, instance, &mut resources);
+    resources
 }
 
 impl Resources {
+    /// The sections by their names.
+    pub(crate) fn sections(self) -> [(&'static str, Map<String, Value>); 5] {
+        let Self { listeners, clusters, endpoints, routes, secrets } = self;
+        [
+            ("listeners", listeners),
+            ("clusters", clusters),
+            ("endpoints", endpoints),
+            ("routes", routes),
+            ("secrets", secrets),
+        ]
+    }
+
+    fn extend(&mut self, other: Self) {
+        let Self { listeners, clusters, endpoints, routes, secrets } = other;
+        self.listeners.extend(listeners);
+        self.clusters.extend(clusters);
+        self.endpoints.extend(endpoints);
+        self.routes.extend(routes);
+        self.secrets.extend(secrets);
+    }
+
     fn listener(&mut self, name: String, mut body: Value) {
         body["@type"] = json!(typed!("config.listener.v3.Listener"));
         body["name"] = json!(name);

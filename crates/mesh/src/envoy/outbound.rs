@@ -1,136 +1,190 @@
 //! What goes out: one listener with a chain for each upstream that is meant by its address, and one for each that has a
 //! local port of its own.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use redirect::contract;
 use serde_json::{Value, json};
 
 use super::cluster::{self, ORIGINAL_DESTINATION};
-use super::{Resources, bind, hcm, original_dst_filter, prefix, socket_address, tcp_proxy};
+use super::{Resources, bind, hcm, original_dst_filter, prefix, socket_address, tcp_proxy, typed};
 use crate::chain::Chain;
 use crate::feed::config_source;
 use crate::intentions::visible;
 use crate::registration::Instance;
-use crate::upstreams::Upstream;
+use crate::upstreams;
 use crate::world::World;
 
-pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resources) {
-    for upstream in &instance.upstreams {
-        explicit(world, upstream, resources);
-    }
-    if instance.transparent {
-        outbound_listener(world, instance, resources);
-    }
+/// A service that can be reached without being named, and what a proxy needs for it: the same for every proxy.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Upstream {
+    /// By its virtual addresses first, then by those of its instances.
+    pub(crate) ways: Vec<Way>,
 }
 
-/// A way out of the outbound listener.
-struct Way {
-    addresses: Vec<IpAddr>,
-    /// The port that was dialled, if it matters.
+/// Addresses, and where connections to them go.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Way {
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The port that must have been dialled, if it matters.
     port: Option<u16>,
-    filter: Value,
+    /// Whether the addresses are those of instances.
+    direct: bool,
+    pub(crate) filter: Value,
+    /// What the filter leads to.
+    pub(crate) resources: Resources,
 }
 
-/// Ways to all upstreams. Envoy refuses a listener in which two chains match the same address and port: the first service has it.
-#[derive(Default)]
-struct Ways {
-    ways: Vec<Way>,
-    taken: BTreeSet<(IpAddr, Option<u16>)>,
-}
-
-impl Ways {
-    /// Addresses that lead nowhere yet.
-    fn free(&mut self, addresses: impl IntoIterator<Item = IpAddr>, port: Option<u16>) -> Vec<IpAddr> {
-        addresses.into_iter().filter(|address| self.taken.insert((*address, port))).collect()
-    }
-
-    fn add(&mut self, addresses: Vec<IpAddr>, port: Option<u16>, filter: Value) {
-        if !addresses.is_empty() {
-            self.ways.push(Way { addresses, port, filter });
-        }
-    }
-
-    /// The filter chains. Envoy looks at the port first, and when any chain names it, only at those which do. So what is
-    /// reached by any port has a chain for each of these ports as well.
-    fn chains(self) -> Vec<Value> {
-        let named: BTreeSet<u16> = self.ways.iter().filter_map(|way| way.port).collect();
-        let mut chains = Vec::new();
-        for Way { addresses, port, filter } in &self.ways {
-            chains.push(filter_chain(addresses, *port, filter));
-            for other in named.iter().filter(|_| port.is_none()) {
-                let free = |address: &&IpAddr| !self.taken.contains(&(**address, Some(*other)));
-                let addresses: Vec<IpAddr> = addresses.iter().filter(free).copied().collect();
-                if !addresses.is_empty() {
-                    chains.push(filter_chain(&addresses, Some(*other), filter));
-                }
-            }
-        }
-        chains
-    }
-}
-
-fn outbound_listener(world: &World, instance: &Instance, resources: &mut Resources) {
-    let explicit: BTreeSet<String> = instance.upstreams.iter().map(Upstream::id).collect();
-    let mut ways = Ways::default();
-    let own = instance.service.as_str();
-    let may = |service: &str| visible(&world.config, world.default_intention, own, service);
-    let implicit: Vec<&str> = world.services().into_iter().filter(|s| !explicit.contains(*s) && may(s)).collect();
-    for service in implicit.iter().filter(|s| **s != own) {
-        let addresses = ways.free(world.virtual_addresses(service), None);
-        if !addresses.is_empty() {
-            let filter = upstream_filter(world, service, service, resources);
-            ways.add(addresses, None, filter);
-        }
-        further_ports(world, service, &mut ways, resources);
-    }
-    // members of a set find each other only so, which is why a service is among its own upstreams here
-    // several routes, and redirects, may lead to one target: the first takes its addresses, and needs the cluster
-    let mut used = BTreeSet::new();
-    for service in implicit {
+impl Upstream {
+    /// The ways to `service`.
+    pub(crate) fn of(world: &World, service: &str) -> Self {
+        let mut resources = Resources::default();
+        let filter = upstream_filter(world, service, service, &mut resources);
+        let addresses = world.virtual_addresses(service).into_iter().collect();
+        let mut ways = vec![Way { addresses, port: None, direct: false, filter, resources }];
+        further_ports(world, service, &mut ways);
         let chain = Chain::of(&world.config, service);
         for resolved in chain.resolved().filter(|r| world.config.dialed_directly(&r.target.service)) {
-            let (name, instances) = cluster::passthrough(world, &resolved.target, resolved.connect_timeout, resources);
-            let others = instances.into_iter().filter(|a| instance.addresses().all(|own| own != *a));
-            let addresses = ways.free(others, None);
-            if addresses.is_empty() {
-                if !used.contains(&name) {
-                    resources.clusters.remove(&name);
+            let mut resources = Resources::default();
+            let (name, addresses) =
+                cluster::passthrough(world, &resolved.target, resolved.connect_timeout, &mut resources);
+            let filter = tcp_proxy(&world.names.stat_prefix(service), &name);
+            ways.push(Way { addresses, port: None, direct: true, filter, resources });
+        }
+        Self { ways }
+    }
+}
+
+impl Way {
+    /// The chain for these of its addresses, at any port or at one.
+    pub(crate) fn chain(&self, addresses: &[IpAddr], port: Option<u16>) -> Value {
+        filter_chain(addresses, port, &self.filter)
+    }
+}
+
+/// Whether the proxy may reach the service without naming it.
+pub(crate) fn is_implicit(world: &World, instance: &Instance, service: &str) -> bool {
+    !instance.upstreams.iter().any(|upstream| upstream.id() == service)
+        && visible(&world.config, world.default_intention, &instance.service, service)
+}
+
+/// A way that a proxy takes, and by which addresses.
+pub(crate) struct Choice<'a> {
+    /// Which of the upstreams, and which of its ways.
+    pub(crate) upstream: usize,
+    pub(crate) way: usize,
+    pub(crate) addresses: Cow<'a, [IpAddr]>,
+    pub(crate) port: Option<u16>,
+}
+
+/// The ways that a proxy takes to services that it may reach, which are in the order of their names.
+///
+/// Envoy refuses a listener in which two chains match the same address and port: the first way has it. So several routes, and
+/// redirects, may lead to one target. Envoy looks at the port first, and when any chain names it, only at those which do: what is
+/// reached by any port has a chain for each of these ports as well.
+pub(crate) fn choose<'a>(instance: &Instance, upstreams: &[(&str, &'a Upstream)]) -> Vec<Choice<'a>> {
+    let own = instance.service.as_str();
+    let mut taken = HashSet::new();
+    let mut chosen = Vec::new();
+    for direct in [false, true] {
+        for (i, (service, upstream)) in upstreams.iter().enumerate() {
+            for (j, way) in upstream.ways.iter().enumerate().filter(|(_, way)| way.direct == direct) {
+                // members of a set find each other only so, which is why a service is among its own upstreams then
+                if !direct && *service == own {
+                    continue;
                 }
-            } else {
-                ways.add(addresses, None, tcp_proxy(&world.names.stat_prefix(service), &name));
-                used.insert(name);
+                let mine = |address: &IpAddr| direct && instance.addresses().any(|own| own == *address);
+                let mut addresses = Cow::Borrowed(way.addresses.as_slice());
+                // a loop and not a filter: in nearly every case all of them are free, and nothing is copied
+                for (k, address) in way.addresses.iter().enumerate() {
+                    let free = !mine(address) && taken.insert((*address, way.port));
+                    match &mut addresses {
+                        Cow::Owned(list) if free => list.push(*address),
+                        Cow::Borrowed(_) if !free => addresses = Cow::Owned(way.addresses[..k].to_vec()),
+                        _ => {}
+                    }
+                }
+                if !addresses.is_empty() {
+                    chosen.push(Choice { upstream: i, way: j, addresses, port: way.port });
+                }
             }
         }
     }
+    let named: BTreeSet<u16> = chosen.iter().filter_map(|choice| choice.port).collect();
+    if named.is_empty() { chosen } else { at_every_port(chosen, &named, &taken) }
+}
+
+/// Has what is reached by any port reached by each of these as well, unless another way is.
+fn at_every_port<'a>(
+    chosen: Vec<Choice<'a>>,
+    named: &BTreeSet<u16>,
+    taken: &HashSet<(IpAddr, Option<u16>)>,
+) -> Vec<Choice<'a>> {
+    let mut all = Vec::new();
+    for choice in chosen {
+        let at = |port: u16| {
+            let free = |address: &&IpAddr| !taken.contains(&(**address, Some(port)));
+            let addresses: Vec<IpAddr> = choice.addresses.iter().filter(free).copied().collect();
+            Choice { addresses: Cow::Owned(addresses), port: Some(port), ..choice }
+        };
+        let more: Vec<Choice<'a>> = match choice.port {
+            Some(_) => Vec::new(),
+            None => named.iter().map(|port| at(*port)).filter(|choice| !choice.addresses.is_empty()).collect(),
+        };
+        all.push(choice);
+        all.extend(more);
+    }
+    all
+}
+
+/// The name of the outbound listener and the listener without its chains, and what it leads to when none matches. Nothing
+/// when it would let nothing through.
+pub(crate) fn frame(
+    world: &World,
+    instance: &Instance,
+    has_chains: bool,
+    resources: &mut Resources,
+) -> Option<(String, Value)> {
     // redirection leads to the loopback address of the family that was dialled
     let mut body = json!({"traffic_direction": "OUTBOUND", "listener_filters": [original_dst_filter()]});
     let address = bind(&mut body, instance.loopbacks(), contract::OUTBOUND_PORT);
-    let chains = ways.chains();
     if !world.config.mesh.transparent_proxy.mesh_destinations_only {
         cluster::original_destination(resources);
         let filter = tcp_proxy(&format!("upstream.{ORIGINAL_DESTINATION}"), ORIGINAL_DESTINATION);
         body["default_filter_chain"] = json!({"filters": [filter]});
-    } else if chains.is_empty() {
-        return;
+    } else if !has_chains {
+        return None;
     }
-    body["filter_chains"] = json!(chains);
-    resources.listener(format!("outbound_listener:{address}"), body);
+    let name = format!("outbound_listener:{address}");
+    body["@type"] = json!(typed!("config.listener.v3.Listener"));
+    body["name"] = json!(name);
+    Some((name, body))
+}
+
+/// The listeners of upstreams that have a local port.
+pub(super) fn explicit(world: &World, instance: &Instance, resources: &mut Resources) {
+    for upstream in &instance.upstreams {
+        explicit_listener(world, upstream, resources);
+    }
 }
 
 /// The further ports of a service: each by its virtual address, and by the Service's address and its port there.
-fn further_ports(world: &World, service: &str, ways: &mut Ways, resources: &mut Resources) {
+fn further_ports(world: &World, service: &str, ways: &mut Vec<Way>) {
     for (port, service_ports) in world.more_ports(service) {
-        let name = cluster::port(world, service, port, resources);
+        let mut resources = Resources::default();
+        let name = cluster::port(world, service, port, &mut resources);
         let filter = tcp_proxy(&world.names.stat_prefix(service), &name);
-        let virtual_ip = world.vips.get(&format!("{port}.{service}")).map(IpAddr::from);
-        let addresses = ways.free(virtual_ip, None);
-        ways.add(addresses, None, filter.clone());
+        let mut to = |addresses: Vec<IpAddr>, port| {
+            let (filter, resources) = (filter.clone(), resources.clone());
+            ways.push(Way { addresses, port, direct: false, filter, resources });
+        };
+        to(world.vips.get(&format!("{port}.{service}")).map(IpAddr::from).into_iter().collect(), None);
+        let cluster_ips: BTreeSet<IpAddr> =
+            world.catalog.instances(service).iter().flat_map(|i| i.cluster_ips.iter().copied()).collect();
         for service_port in service_ports {
-            let cluster_ips = world.catalog.instances(service).iter().flat_map(|i| i.cluster_ips.iter().copied());
-            let addresses = ways.free(cluster_ips, Some(service_port));
-            ways.add(addresses, Some(service_port), filter.clone());
+            to(cluster_ips.iter().copied().collect(), Some(service_port));
         }
     }
 }
@@ -144,7 +198,7 @@ fn filter_chain(addresses: &[IpAddr], port: Option<u16>, filter: &Value) -> Valu
     json!({"filter_chain_match": matches, "filters": [filter]})
 }
 
-fn explicit(world: &World, upstream: &Upstream, resources: &mut Resources) {
+fn explicit_listener(world: &World, upstream: &upstreams::Upstream, resources: &mut Resources) {
     let is_default =
         |port: &String| world.catalog.instances(&upstream.service).iter().any(|instance| instance.port_name == *port);
     let filter = match upstream.port.as_ref().filter(|port| !is_default(port)) {
