@@ -2,9 +2,12 @@
 
 mod objects;
 mod reconcile;
+mod slices;
 mod status;
 mod watch;
 
+#[cfg(test)]
+pub(crate) use reconcile::Reconciler;
 pub(crate) use reconcile::reconcile;
 pub(crate) use watch::follow;
 

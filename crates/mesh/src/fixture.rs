@@ -63,9 +63,9 @@ pub(crate) fn annotated(
     }
     let mut world = World::empty(Names::new("dc1", TRUST_DOMAIN), default_intention);
     world.catalog = Catalog::new(&instances);
-    world.config = config;
+    world.config = config.into();
     let addressed = world.addressed();
-    world.vips.assign(addressed.iter().map(String::as_str));
+    Arc::make_mut(&mut world.vips).assign(addressed.iter().map(String::as_str));
     world
 }
 

@@ -24,6 +24,7 @@ mod intentions;
 mod kept;
 mod mesh;
 mod names;
+mod proxies;
 mod registration;
 mod serve;
 mod upstreams;

@@ -98,7 +98,7 @@ impl Mesh {
         };
         let keeper = data_dir.map(keep).transpose()?;
         let foreign = Authority::new(Names::new(&datacenter, &format!("{}.consul", uuid())))?;
-        let first = World { vips, ..World::empty(names, default_intention) };
+        let first = World { vips: Arc::new(vips), ..World::empty(names, default_intention) };
         let (worlds, world) = watch::channel(Arc::new(first));
         let (changes, incoming) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(world, authority, foreign, tamper));
@@ -195,7 +195,7 @@ impl Mesh {
     /// What the control plane was asked for and does not do, in the order of the objects' names.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        self.shared.world().problems.clone()
+        self.shared.world().problems.to_vec()
     }
 
     /// Stops serving, as when the servers are down: connections are dropped, new ones closed, datagrams lost. What

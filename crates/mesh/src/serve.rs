@@ -18,6 +18,7 @@ use crate::ca::{Authority, CaError, Leaf, Validity};
 use crate::envoy;
 use crate::feed::Rejected;
 use crate::mesh::EnvoyTamper;
+use crate::registration::Instance;
 use crate::world::World;
 
 pub(crate) mod dns;
@@ -61,23 +62,36 @@ impl Shared {
 
     /// The Envoy configuration of a proxy in the present world, with the saboteur's edits if there is one.
     pub(crate) fn render(&self, node: Option<&str>, proxy_id: &str) -> Option<Value> {
-        self.render_in(&self.world(), node, proxy_id)
+        let world = self.world();
+        let instance = world.catalog.proxy(node, proxy_id)?;
+        let leaf = self.leaf_for(instance)?;
+        let mut resources = envoy::render(&world, instance, &leaf, &self.authority.root_pem());
+        self.tamper(proxy_id, &mut resources);
+        Some(resources)
     }
 
-    pub(crate) fn render_in(&self, world: &World, node: Option<&str>, proxy_id: &str) -> Option<Value> {
-        let instance = world.catalog.proxy(node, proxy_id)?;
-        let leaf = match self.leaf(&instance.service) {
-            Ok(leaf) => leaf,
-            Err(error) => {
-                tracing::error!(%proxy_id, error = &error as &dyn std::error::Error, "no certificate for the proxy");
-                return None;
-            }
-        };
-        let mut resources = envoy::render(world, instance, &leaf, &self.authority.root_pem());
+    /// Whether there is a saboteur.
+    pub(crate) fn tampers(&self) -> bool {
+        self.tamper.is_some()
+    }
+
+    /// The saboteur's edits, if there is one.
+    pub(crate) fn tamper(&self, proxy_id: &str, resources: &mut Value) {
         if let Some(tamper) = &self.tamper {
-            tamper.edit(proxy_id, &mut resources);
+            tamper.edit(proxy_id, resources);
         }
-        Some(resources)
+    }
+
+    /// The certificate of an instance's service; `None`, and a word in the log, when there can be none.
+    pub(crate) fn leaf_for(&self, instance: &Instance) -> Option<Leaf> {
+        match self.leaf(&instance.service) {
+            Ok(leaf) => Some(leaf),
+            Err(error) => {
+                let proxy_id = &instance.proxy_id;
+                tracing::error!(%proxy_id, error = &error as &dyn std::error::Error, "no certificate for the proxy");
+                None
+            }
+        }
     }
 
     /// The certificate of a service, shared by its proxies.

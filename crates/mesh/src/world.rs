@@ -1,7 +1,17 @@
 //! Everything the control plane knows at one moment, immutable: what proxies are configured from.
+//!
+//! A world shares with the one before it all that did not change: the catalogue is a persistent map, in which replacing the
+//! instances of one service copies the path to them only, and everything else is behind a counted pointer. So a world costs
+//! what its change costs, whatever else there is. And it says what that change was, in [`News`]: who has rendered an earlier
+//! world need not look for the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+
+mod news;
+
+pub(crate) use news::{News, Touched};
 
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -25,12 +35,13 @@ pub(crate) struct World {
     pub(crate) index: u64,
     pub(crate) names: Names,
     pub(crate) default_intention: Intention,
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     pub(crate) catalog: Catalog,
-    pub(crate) vips: VirtualIps,
+    pub(crate) vips: Arc<VirtualIps>,
     /// ClusterIPs of Services without instances whose name is that of a resolver.
-    pub(crate) manual_vips: BTreeMap<String, BTreeSet<IpAddr>>,
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) manual_vips: Arc<BTreeMap<String, BTreeSet<IpAddr>>>,
+    pub(crate) problems: Arc<[Problem]>,
+    pub(crate) news: News,
 }
 
 impl World {
@@ -40,11 +51,12 @@ impl World {
             index: 1,
             names,
             default_intention,
-            config: Config::default(),
+            config: Arc::default(),
             catalog: Catalog::default(),
-            vips: VirtualIps::default(),
-            manual_vips: BTreeMap::new(),
-            problems: Vec::new(),
+            vips: Arc::default(),
+            manual_vips: Arc::default(),
+            problems: Arc::default(),
+            news: News::default(),
         }
     }
 

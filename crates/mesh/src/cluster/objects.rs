@@ -1,36 +1,52 @@
-//! The objects of the cluster that matter here, and which Services a change concerns.
+//! The objects of the cluster that matter here, and what a change to one of them concerns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::{ApiResource, DynamicObject};
 
+use super::slices::Slices;
 use super::{Change, Key, Touch};
+use crate::catalog::Catalog;
 use crate::config::accept::Resource;
+use crate::intentions::Intention;
 use crate::registration::{Instance, Refused, Scope, cluster_ips, register};
-
-/// Label of a slice that names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+use crate::world::Touched;
 
 /// What the watches have told so far.
 #[derive(Default)]
 pub(super) struct Cluster {
     pods: BTreeMap<Key, Pod>,
     services: BTreeMap<Key, Service>,
-    slices: BTreeMap<Key, EndpointSlice>,
-    resources: BTreeMap<(String, Key), (ApiResource, DynamicObject)>,
+    slices: Slices,
+    resources: BTreeMap<Entry, (ApiResource, DynamicObject)>,
     /// By Service: its instances, and the Pods that could not be registered.
     registered: BTreeMap<Key, (Vec<Arc<Instance>>, Vec<Refused>)>,
-    /// Services whose registration is out of date.
-    stale: BTreeSet<Key>,
     /// Kinds that were listed as a whole.
     listed: BTreeSet<String>,
     /// Kinds of our group that are defined; `None` until that is known.
     defined: Option<Vec<String>>,
+    /// What changed since it was last asked for.
+    pub(super) news: Unseen,
+}
+
+/// A custom resource: its kind, and its key.
+pub(super) type Entry = (String, Key);
+
+/// What changed and is in no world yet.
+#[derive(Default)]
+pub(super) struct Unseen {
+    pub(super) touched: Touched,
+    /// Services whose registration is out of date.
+    stale: BTreeSet<Key>,
+    /// Whether a custom resource changed.
+    pub(super) entries: bool,
+    /// Whether other Pods than before could not be registered.
+    pub(super) refused: bool,
+    pub(super) default_intention: Option<Intention>,
 }
 
 impl Cluster {
@@ -46,65 +62,85 @@ impl Cluster {
         if let Some(kind) = change.listed() {
             self.listed.insert(kind.to_owned());
         }
+        let news = &mut self.news;
         match change {
             Change::Pod(touch) => {
-                for pod in touch_map(&mut self.pods, touch) {
-                    self.stale.extend(services_of_pod(&self.slices, &pod));
+                for (pod, _) in touch_map(&mut self.pods, touch) {
+                    news.stale.extend(self.slices.services_of_pod(&pod));
                 }
             }
-            Change::Service(touch) => self.stale.extend(touch_map(&mut self.services, touch)),
-            Change::Slice(touch) => {
-                let before: Vec<Key> = self.slices.values().filter_map(service_of_slice).collect();
-                let all = matches!(touch, Touch::All(_));
-                let gone = match &touch {
-                    Touch::Gone(slice) => service_of_slice(slice),
-                    _ => None,
-                };
-                for slice in touch_map(&mut self.slices, touch) {
-                    self.stale.extend(self.slices.get(&slice).and_then(service_of_slice));
-                }
-                self.stale.extend(gone);
-                if all {
-                    self.stale.extend(before);
+            Change::Service(touch) => {
+                for (service, _) in touch_map(&mut self.services, touch) {
+                    // its ClusterIPs may be those of a resolver of this name
+                    news.touched.services.insert(service.1.clone());
+                    news.stale.insert(service);
                 }
             }
+            Change::Slice(touch) => news.stale.extend(self.slices.apply(touch)),
             Change::Resource(api, touch) => {
+                news.entries = true;
                 let at = |object: &DynamicObject| (api.kind.clone(), key(object));
+                let (mut set, mut gone) = (Vec::new(), Vec::new());
                 match touch {
-                    Touch::Set(object) => drop(self.resources.insert(at(&object), (api, *object))),
-                    Touch::Gone(object) => drop(self.resources.remove(&at(&object))),
+                    Touch::Set(object) => set.push(*object),
+                    Touch::Gone(object) => gone.push(at(&object)),
                     Touch::All(objects) => {
-                        self.resources.retain(|(kind, _), _| *kind != api.kind);
-                        self.resources.extend(objects.into_iter().map(|o| (at(&o), (api.clone(), o))));
+                        gone.extend(self.resources.keys().filter(|(kind, _)| *kind == api.kind).cloned());
+                        set = objects;
                     }
+                }
+                for entry in gone {
+                    let old = self.resources.remove(&entry);
+                    concern(&mut news.touched, &entry, old.map(|(_, object)| object).as_ref());
+                }
+                for object in set {
+                    let entry = at(&object);
+                    concern(&mut news.touched, &entry, Some(&object));
+                    let old = self.resources.insert(entry.clone(), (api.clone(), object));
+                    concern(&mut news.touched, &entry, old.map(|(_, object)| object).as_ref());
                 }
             }
             Change::Defined(kinds) => self.defined = Some(kinds),
-            Change::Default(_) | Change::Touch => {}
+            Change::Default(intention) => {
+                news.default_intention = Some(intention);
+                news.touched.everything = true;
+            }
+            Change::Touch => news.touched.everything = true,
         }
     }
 
+    /// Says that an entry is applied now, or no longer, though nobody changed it.
+    pub(super) fn concern(&mut self, entry: &Entry) {
+        concern(&mut self.news.touched, entry, self.resources.get(entry).map(|(_, object)| object));
+    }
+
     /// Registers again what is out of date.
-    pub(super) fn register(&mut self, datacenter: &str) {
-        for stale in std::mem::take(&mut self.stale) {
-            let Some(service) = self.services.get(&stale) else {
-                self.registered.remove(&stale);
-                continue;
+    pub(super) fn register(&mut self, datacenter: &str, catalog: &mut Catalog) {
+        for stale in std::mem::take(&mut self.news.stale) {
+            let (old, refused_before) = self.registered.remove(&stale).unwrap_or_default();
+            let (instances, refused) = match self.services.get(&stale) {
+                Some(service) => {
+                    let slices = self.slices.of_service(&stale);
+                    register(&Scope { datacenter, service, slices, pods: &self.pods })
+                }
+                None => Default::default(),
             };
-            let slices = self.slices.values().filter(|s| service_of_slice(s).as_ref() == Some(&stale)).collect();
-            let (instances, refused) = register(&Scope { datacenter, service, slices, pods: &self.pods });
             // equal instances keep their allocation, so that comparing two worlds is cheap
-            let (old, _) = self.registered.remove(&stale).unwrap_or_default();
             let instances = instances.into_iter().map(|new| match old.iter().find(|o| ***o == new) {
                 Some(same) => same.clone(),
                 None => Arc::new(new),
             });
-            self.registered.insert(stale, (instances.collect(), refused));
+            let instances: Vec<Arc<Instance>> = instances.collect();
+            for (one, others) in [(&old, &instances), (&instances, &old)] {
+                let differ = one.iter().filter(|i| !others.iter().any(|other| Arc::ptr_eq(i, other)));
+                self.news.touched.services.extend(differ.map(|i| i.service.clone()));
+            }
+            catalog.replace(&old, &instances);
+            self.news.refused |= refused != refused_before;
+            if !instances.is_empty() || !refused.is_empty() {
+                self.registered.insert(stale, (instances, refused));
+            }
         }
-    }
-
-    pub(super) fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
-        self.registered.values().flat_map(|(instances, _)| instances)
     }
 
     pub(super) fn refused(&self) -> impl Iterator<Item = &Refused> {
@@ -137,46 +173,45 @@ impl Cluster {
     }
 }
 
+/// Adds the services that an entry is about. Of a kind that is not known to be about some, everything may depend.
+fn concern(touched: &mut Touched, (kind, (_, name)): &Entry, object: Option<&DynamicObject>) {
+    let service = match kind.as_str() {
+        "ServiceDefaults" | "ServiceResolver" | "ServiceRouter" | "ServiceSplitter" => Some(name.as_str()),
+        "ServiceIntentions" => match object {
+            Some(object) => object.data["spec"]["destination"]["name"].as_str().filter(|name| *name != "*"),
+            None => return,
+        },
+        _ => None,
+    };
+    match service {
+        Some(service) => touched.services.extend([service.to_owned()]),
+        None => touched.everything = true,
+    }
+}
+
 fn key<T: ResourceExt>(object: &T) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Applies a touch to a map and returns the keys that it concerns.
-fn touch_map<T: ResourceExt>(map: &mut BTreeMap<Key, T>, touch: Touch<T>) -> Vec<Key> {
+/// Applies a touch to a map and returns the keys that it concerns, with what was there before.
+pub(super) fn touch_map<T: ResourceExt>(map: &mut BTreeMap<Key, T>, touch: Touch<T>) -> Vec<(Key, Option<T>)> {
     match touch {
         Touch::Set(object) => {
             let key = key(&*object);
-            map.insert(key.clone(), *object);
-            vec![key]
+            let before = map.insert(key.clone(), *object);
+            vec![(key, before)]
         }
         Touch::Gone(object) => {
             let key = key(&*object);
-            map.remove(&key);
-            vec![key]
+            let before = map.remove(&key);
+            vec![(key, before)]
         }
         Touch::All(objects) => {
-            let mut concerned: Vec<Key> = map.keys().cloned().collect();
-            map.clear();
+            let mut before = std::mem::take(map);
             map.extend(objects.into_iter().map(|o| (key(&o), o)));
-            concerned.extend(map.keys().cloned());
+            let mut concerned: Vec<_> = map.keys().map(|key| (key.clone(), before.remove(key))).collect();
+            concerned.extend(before.into_iter().map(|(key, object)| (key, Some(object))));
             concerned
         }
     }
-}
-
-fn service_of_slice(slice: &EndpointSlice) -> Option<Key> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some((slice.metadata.namespace.clone().unwrap_or_default(), name.clone()))
-}
-
-fn services_of_pod(slices: &BTreeMap<Key, EndpointSlice>, pod: &Key) -> Vec<Key> {
-    let lists = |slice: &&EndpointSlice| {
-        slice.metadata.namespace.as_deref() == Some(pod.0.as_str())
-            && slice
-                .endpoints
-                .iter()
-                .flatten()
-                .any(|e| e.target_ref.as_ref().is_some_and(|t| t.name.as_deref() == Some(pod.1.as_str())))
-    };
-    slices.values().filter(lists).filter_map(service_of_slice).collect()
 }

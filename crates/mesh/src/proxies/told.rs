@@ -1,0 +1,144 @@
+//! What a proxy is told, and what of it is news to who has heard some of it before.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::text::{Key, Text};
+
+/// A proxy's resources and when each changed last; a resource without text is gone.
+#[derive(Debug)]
+pub(crate) struct Told {
+    service: String,
+    /// The world in which the proxy was first looked at. Who says to know an older one heard of another proxy.
+    first: u64,
+    /// The world in which something changed last.
+    last: u64,
+    resources: BTreeMap<Key, (u64, Option<Text>)>,
+}
+
+impl Told {
+    pub(super) fn new(service: &str, resources: BTreeMap<Key, Text>, world: u64) -> Self {
+        let resources = resources.into_iter().map(|(key, text)| (key, (world, Some(text)))).collect();
+        Self { service: service.to_owned(), first: world, last: world, resources }
+    }
+
+    pub(super) fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// Whether something changed in this world.
+    pub(super) fn is_of(&self, world: u64) -> bool {
+        self.last == world
+    }
+
+    /// These are all the resources in a world. Says whether any changed.
+    pub(super) fn renew(&mut self, fresh: BTreeMap<Key, Text>, world: u64) -> bool {
+        for (key, (changed, text)) in &mut self.resources {
+            if text.is_some() && !fresh.contains_key(key) {
+                (*changed, *text) = (world, None);
+                self.last = world;
+            }
+        }
+        for (key, text) in fresh {
+            let entry = self.resources.entry(key).or_insert((world, None));
+            if entry.1.as_ref() != Some(&text) {
+                *entry = (world, Some(text));
+                self.last = world;
+            }
+        }
+        self.is_of(world)
+    }
+
+    /// Puts a resource in the place of another. Says no when that is not what was there.
+    pub(super) fn replace(&mut self, key: &Key, old: &Text, new: &Text, world: u64) -> bool {
+        match self.resources.get_mut(key) {
+            Some((_, Some(text))) if text == new => true,
+            Some((changed, Some(text))) if text == old => {
+                (*changed, *text) = (world, new.clone());
+                self.last = world;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The [`Update`](crate::feed::Update) for who knows the world `index`, as JSON: what changed since, or everything if
+    /// that world is none of this proxy. `None`: nothing is news.
+    pub(crate) fn update(&self, index: u64) -> Option<String> {
+        let full = index < self.first || index > self.last;
+        let news = self.resources.iter().filter(|(_, (changed, text))| {
+            // who knows nothing need not hear what is gone
+            if full { text.is_some() } else { *changed > index }
+        });
+        let mut news = news.peekable();
+        news.peek()?;
+        let service = Value::from(self.service.as_str());
+        let mut json = format!(r#"{{"index":{},"service":{service},"full":{full},"resources":{{"#, self.last);
+        let mut section = None;
+        for (key, (_, text)) in news {
+            match section.replace(key.section) {
+                Some(same) if same == key.section => json.push(','),
+                before => {
+                    json.push_str(if before.is_some() { "}," } else { "" });
+                    json.push_str(&format!(r#""{}":{{"#, key.section));
+                }
+            }
+            json.push_str(&Value::from(&*key.name).to_string());
+            json.push(':');
+            match text {
+                Some(text) => text.pieces().for_each(|piece| json.push_str(piece)),
+                None => json.push_str("null"),
+            }
+        }
+        json.push_str("}}}");
+        Some(json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::feed::Update;
+
+    fn resources(list: &[(&'static str, &str, u64)]) -> BTreeMap<Key, Text> {
+        let one = |(section, name, value): &(&'static str, &str, u64)| {
+            (Key { section, name: (*name).into() }, Text::of(&json!(value)))
+        };
+        list.iter().map(one).collect()
+    }
+
+    #[rstest]
+    #[case::knows_nothing(0, true, json!({"clusters": {"a": 1, "c\"": 1}, "listeners": {"l": 2}}))]
+    #[case::of_another_server(9, true, json!({"clusters": {"a": 1, "c\"": 1}, "listeners": {"l": 2}}))]
+    #[case::of_an_earlier_proxy(4, true, json!({"clusters": {"a": 1, "c\"": 1}, "listeners": {"l": 2}}))]
+    #[case::knows_the_first(5, false, json!({"clusters": {"b": null, "c\"": 1}, "listeners": {"l": 2}}))]
+    #[case::knows_the_second(6, false, json!({"listeners": {"l": 2}}))]
+    #[case::knows_all(7, false, json!(null))]
+    fn only_what_changed_is_told(#[case] index: u64, #[case] full: bool, #[case] expected: Value) {
+        let first = resources(&[("clusters", "a", 1), ("clusters", "b", 1), ("listeners", "l", 1)]);
+        let mut told = Told::new("web", first, 5);
+        assert!(told.renew(resources(&[("clusters", "a", 1), ("clusters", "c\"", 1), ("listeners", "l", 1)]), 6));
+        assert!(told.renew(resources(&[("clusters", "a", 1), ("clusters", "c\"", 1), ("listeners", "l", 2)]), 7));
+        assert!(!told.renew(resources(&[("clusters", "a", 1), ("clusters", "c\"", 1), ("listeners", "l", 2)]), 8));
+        let update = told.update(index).map(|json| serde_json::from_str::<Update>(&json).expect("an update"));
+        assert_eq!(json!(update.as_ref().map(|u| &u.resources)), expected);
+        if let Some(update) = update {
+            assert_eq!((update.index, update.service.as_str(), update.full), (7, "web", full));
+        }
+    }
+
+    #[test]
+    fn a_resource_is_replaced_if_it_is_there() {
+        let key = Key { section: "endpoints", name: "a".into() };
+        let [one, two, three] = [1, 2, 3].map(|n| Text::of(&json!(n)));
+        let mut told = Told::new("web", BTreeMap::from([(key.clone(), one.clone())]), 5);
+        assert!(!told.replace(&key, &two, &three, 6));
+        assert!(told.replace(&key, &one, &two, 6));
+        assert!(told.replace(&key, &one, &two, 7), "another upstream leads there as well");
+        assert!(told.is_of(6));
+    }
+}
