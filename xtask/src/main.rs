@@ -23,7 +23,7 @@ cargo xtask <verb> [arguments]
           set up, build, and run the features on the simulator; judged by packet capture
   test    set up, build, and run unit, kernel and documentation tests
   bench [NAME] [--json] [--rounds N]
-          set up and measure, in ratios, and say which aims were reached; all of them, or one: redirect, webhook, cni
+          set up and measure, in ratios, and say which aims were reached; all of them, or one: redirect, webhook, cni, mesh
   lint    rustfmt, clippy with warnings denied, licences and sources of dependencies
   ci      lint and test
   setup   only the set-up: Debian packages and the pinned Envoy

@@ -32,7 +32,7 @@ mod told;
 mod upstreams;
 
 use proxy::Proxy;
-pub(crate) use told::Told;
+pub(crate) use told::{Answer, Told};
 use upstreams::Upstreams;
 
 /// How a proxy is asked for: by its Consul node, or the first one that has the id; and by its id.

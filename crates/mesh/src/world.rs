@@ -83,6 +83,11 @@ impl World {
         ports.chain(services.iter().map(|service| (*service).to_owned())).collect()
     }
 
+    /// Whether the service is one of [`Self::services`].
+    pub(crate) fn has_service(&self, service: &str) -> bool {
+        !self.catalog.instances(service).is_empty() || self.config.subjects().any(|name| name == service)
+    }
+
     /// The addresses by which clients mean `service`: the automatic one and ClusterIPs, sorted.
     pub(crate) fn virtual_addresses(&self, service: &str) -> BTreeSet<IpAddr> {
         let mut addresses: BTreeSet<IpAddr> = self.vips.get(service).map(IpAddr::from).into_iter().collect();

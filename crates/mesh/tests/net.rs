@@ -6,9 +6,8 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -16,221 +15,14 @@ use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use mesh::{Intention, Mesh, MeshOptions};
 use netns::NetNs;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use redirect::contract::PROXY_UID;
 use serde_json::{Value, json};
+use support::bed::{Bed, CONTROL, KINDS, SERVER, answered, application, closed, envoy, sh};
 use support::{Api, pod, resource, service, slice};
-
-const CLIENT: &str = "10.244.0.2";
-const SERVER: &str = "10.244.0.3";
-const CONTROL: [u8; 4] = [172, 18, 255, 2];
-const KINDS: [&str; 6] =
-    ["ServiceIntentions", "ServiceDefaults", "ProxyDefaults", "Mesh", "ServiceResolver", "ServiceRouter"];
-
-/// A mesh with a client, a server and their sidecars, all in one namespace.
-struct Bed {
-    ns: NetNs,
-    api: Api,
-    mesh: Mesh,
-    sidecars: Vec<(Child, u16)>,
-    directory: PathBuf,
-}
-
-impl Bed {
-    fn start(name: &str) -> Result<Self> {
-        let ns = NetNs::create()?;
-        ns.run(|| {
-            sh("ip link set lo up")?;
-            for address in [CLIENT, SERVER, "172.18.255.2"] {
-                sh(&format!("ip address add {address}/32 dev lo"))?;
-            }
-            sh("ip route add default dev lo")?;
-            // what the client's proxy passes through to nowhere is refused at once, and does not hang
-            sh("iptables -A OUTPUT -p tcp -d 240.0.0.0/4 -j REJECT --reject-with tcp-reset")?;
-            sh("iptables -t nat -A OUTPUT -p tcp -d 240.0.0.0/4 -m owner ! --uid-owner 5995 -j REDIRECT --to-port 15001")
-        })??;
-        let api = Api::new(&KINDS);
-        for (name, address, cluster_ip, transparent) in
-            [("client", CLIENT, "10.96.0.10", true), ("server", SERVER, "10.96.0.11", false)]
-        {
-            api.apply("services", service(name, cluster_ip));
-            api.apply("pods", pod(name, address, transparent));
-            api.apply("endpointslices", slice(name, name, address, true));
-        }
-        let at = |port| SocketAddr::from((CONTROL, port));
-        let mesh = Mesh::start(MeshOptions {
-            client: api.client(),
-            http: ns.tcp_listen(at(8500))?,
-            feed: ns.tcp_listen(at(8502))?,
-            dns_udp: ns.udp_bind(at(8600))?,
-            dns_tcp: ns.tcp_listen(at(8600))?,
-            datacenter: "dc1".into(),
-            default_intention: Intention::Allow,
-            data_dir: None,
-            tamper: None,
-        })?;
-        let directory = std::env::temp_dir().join(format!("mesh-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)?;
-        // the proxy's user may not enter the home of whoever runs the tests
-        let program = directory.join("envoy");
-        std::fs::File::create(&program)?;
-        sh(&format!("mount --bind '{}' '{}'", envoy()?.display(), program.display()))?;
-        let mut bed = Self { ns, api, mesh, sidecars: Vec::new(), directory };
-        bed.sidecar("client-client-sidecar-proxy", 19000)?;
-        bed.sidecar("server-server-sidecar-proxy", 19001)?;
-        Ok(bed)
-    }
-
-    fn sidecar(&mut self, proxy_id: &str, admin: u16) -> Result<()> {
-        let directory = self.directory.join(proxy_id);
-        std::fs::create_dir_all(&directory)?;
-        std::os::unix::fs::chown(&directory, Some(PROXY_UID), None)?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_consul-dataplane"));
-        command
-            .args(["-addresses", "172.18.255.2", "-grpc-port=8502", "-tls-disabled", "-envoy-concurrency=1"])
-            .arg(format!("-proxy-service-id={proxy_id}"))
-            .arg("-service-node-name=node-0-virtual")
-            .arg(format!("-envoy-admin-bind-port={admin}"))
-            .arg(format!("-graceful-port={}", admin + 1600))
-            .arg(format!("-consul-dns-bind-port={}", admin - 10400))
-            .env("TMPDIR", &directory)
-            .uid(PROXY_UID)
-            .env("PELLUCID_ENVOY", self.directory.join("envoy"));
-        let child = self.ns.run(|| command.spawn())??;
-        self.sidecars.push((child, admin));
-        Ok(())
-    }
-
-    /// What comes back for `request` from a connection to `address`.
-    fn ask(&self, address: SocketAddr, request: &str) -> Result<String> {
-        let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(2));
-        let mut stream = self.ns.run(connect)??;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(request.as_bytes())?;
-        let (mut answer, mut buffer) = (Vec::new(), [0; 16 * 1024]);
-        // Envoy keeps a connection for a second after the last response, for a client that is slow to read
-        while !whole(&String::from_utf8_lossy(&answer)) {
-            let length = stream.read(&mut buffer)?;
-            if length == 0 {
-                break;
-            }
-            answer.extend_from_slice(&buffer[..length]);
-        }
-        Ok(String::from_utf8_lossy(&answer).into_owned())
-    }
-
-    fn http(&self, address: SocketAddr, path: &str) -> Result<String> {
-        self.ask(address, &format!("GET {path} HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\r\n"))
-    }
-
-    fn virtual_ip(&self) -> SocketAddr {
-        let address = self.mesh.virtual_ip("default", "server").unwrap_or(IpAddr::from([240, 0, 0, 99]));
-        SocketAddr::new(address, 80)
-    }
-
-    /// How long it takes until `wanted` holds of the answer from the server's virtual address.
-    fn until(&self, what: &str, path: &str, wanted: impl Fn(&Result<String>) -> bool) -> Result<Duration> {
-        let start = Instant::now();
-        loop {
-            let answer = self.http(self.virtual_ip(), path);
-            if wanted(&answer) {
-                note(&format!("{what}: {:?}", start.elapsed()));
-                return Ok(start.elapsed());
-            }
-            ensure!(start.elapsed() < Duration::from_secs(15), "{what}: the last answer was {answer:?}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// No proxy has refused an update.
-    fn nothing_rejected(&self) -> Result<()> {
-        for (_, admin) in &self.sidecars {
-            let stats = self.http(SocketAddr::from(([127, 0, 0, 1], *admin)), "/stats?filter=update_rejected")?;
-            let rejected = stats.lines().filter(|l| l.contains("update_rejected") && !l.trim_end().ends_with(": 0"));
-            let rejected: Vec<&str> = rejected.collect();
-            ensure!(rejected.is_empty(), "rejected: {rejected:?}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        for (child, _) in &mut self.sidecars {
-            if let Ok(pid) = i32::try_from(child.id()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            }
-            let _ = child.wait();
-        }
-        let _ = sh(&format!("umount '{}'", self.directory.join("envoy").display()));
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// Whether an answer is as long as it says that it is.
-fn whole(answer: &str) -> bool {
-    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
-    length.is_some_and(|length: usize| body.len() >= length)
-}
-
-fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "    {text}");
-}
-
-fn envoy() -> Result<PathBuf> {
-    let path = std::env::var_os("PELLUCID_ENVOY")
-        .context("PELLUCID_ENVOY is not set: set it to the path of the Envoy binary (`cargo xtask test` does)")?;
-    Ok(PathBuf::from(path))
-}
-
-fn sh(line: &str) -> std::io::Result<()> {
-    let status = Command::new("sh").args(["-c", line]).status()?;
-    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("{line}: {status}"))) }
-}
-
-/// An HTTP server on the loopback that answers with the path it was asked for.
-fn application(ns: &NetNs) -> Result<()> {
-    let listener = ns.tcp_listen(SocketAddr::from(([127, 0, 0, 1], 8080)))?;
-    listener.set_nonblocking(false)?;
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || serve(stream));
-        }
-    });
-    Ok(())
-}
-
-fn serve(mut stream: TcpStream) -> std::io::Result<()> {
-    let mut request = Vec::new();
-    let mut buffer = [0; 4096];
-    while !request.windows(4).any(|w| w == b"\r\n\r\n") {
-        let length = stream.read(&mut buffer)?;
-        if length == 0 {
-            return Ok(());
-        }
-        request.extend_from_slice(&buffer[..length]);
-    }
-    let text = String::from_utf8_lossy(&request);
-    let path = text.split(' ').nth(1).unwrap_or_default();
-    let body = format!("you asked for {path}\n");
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-    stream.write_all((head + &body).as_bytes())
-}
-
-fn answered(answer: &Result<String>) -> bool {
-    answer.as_ref().is_ok_and(|a| a.contains("you asked for"))
-}
-
-fn closed(answer: &Result<String>) -> bool {
-    answer.as_ref().map_or(true, String::is_empty)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_reach_the_wire() -> Result<()> {
     tokio::task::spawn_blocking(|| {
-        let bed = Bed::start("wire")?;
+        let bed = Bed::start("wire", Intention::Allow, |_| {})?;
         application(&bed.ns)?;
         bed.until("first answer", "/hello", answered)?;
         bed.mesh.set_default_intention(Intention::Deny);

@@ -29,7 +29,7 @@ pub(crate) struct Upstream {
 pub(crate) struct Way {
     pub(crate) addresses: Vec<IpAddr>,
     /// The port that must have been dialled, if it matters.
-    port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// Whether the addresses are those of instances.
     direct: bool,
     pub(crate) filter: Value,

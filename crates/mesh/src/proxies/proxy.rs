@@ -107,11 +107,11 @@ impl Proxy {
         let upstreams: Vec<(&str, &Upstream)> = self.upstreams.iter().map(|(s, p)| (&**s, &p.upstream)).collect();
         let parts: Vec<&Arc<Part>> = self.upstreams.values().collect();
         let mut chains = Vec::new();
-        for Choice { upstream, way, addresses } in choose(&self.instance, &upstreams) {
+        for Choice { upstream, way, addresses, port } in choose(&self.instance, &upstreams) {
             let (chain, led_to) = &parts[upstream].ways[way];
             chains.push(match addresses {
                 Cow::Borrowed(_) => chain.clone(),
-                Cow::Owned(some) => parts[upstream].upstream.ways[way].chain(&some).to_string().into(),
+                Cow::Owned(some) => parts[upstream].upstream.ways[way].chain(&some, port).to_string().into(),
             });
             resources.extend(led_to.iter().map(|(key, text)| (key.clone(), text.clone())));
         }

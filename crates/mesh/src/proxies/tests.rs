@@ -77,9 +77,19 @@ fn random(rng: &mut StdRng) -> Step {
     let n = SERVICES.iter().position(|s| *s == name).unwrap_or_default() + 10 * usize::from(namespace == "other");
     let gone = rng.random_bool(0.2);
     let (plural, mut object) = match rng.random_range(0..10) {
-        0 | 1 => ("services".to_owned(), service(name, &format!("10.96.0.{}", n + rng.random_range(0..2)))),
+        0 | 1 => {
+            let mut service = service(name, &format!("10.96.0.{}", n + rng.random_range(0..2)));
+            if rng.random_bool(0.5) {
+                let ports = service["spec"]["ports"].as_array_mut().expect("ports");
+                ports.push(json!({"name": "metrics", "port": 9000 + rng.random_range(0..2), "targetPort": 9091}));
+            }
+            ("services".to_owned(), service)
+        }
         2 | 3 => {
             let mut pod = pod(name, &format!("10.244.0.{n}"), rng.random_bool(0.8));
+            if rng.random_bool(0.3) {
+                pod["metadata"]["annotations"]["consul.hashicorp.com/connect-service-port"] = json!("http,9091");
+            }
             if rng.random_bool(0.3) {
                 let upstreams = format!("{other}:1234");
                 pod["metadata"]["annotations"]["consul.hashicorp.com/connect-service-upstreams"] = json!(upstreams);
@@ -215,7 +225,7 @@ impl Bed {
                     }
                     let (index, resources) = self.clients.entry(asked).or_default();
                     if let Some(update) = told.update(*index) {
-                        let update: Update = serde_json::from_str(&update).expect("an update");
+                        let update: Update = serde_json::from_str(&update.collect::<String>()).expect("an update");
                         *index = update.index;
                         take_in(resources, update);
                     }

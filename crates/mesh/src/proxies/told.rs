@@ -1,6 +1,7 @@
 //! What a proxy is told, and what of it is news to who has heard some of it before.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 
 use serde_json::Value;
 
@@ -63,21 +64,51 @@ impl Told {
         }
     }
 
-    /// The [`Update`](crate::feed::Update) for who knows the world `index`, as JSON: what changed since, or everything if
-    /// that world is none of this proxy. `None`: nothing is news.
-    pub(crate) fn update(&self, index: u64) -> Option<String> {
+    /// The [`Update`](crate::feed::Update) for who knows the world `index`: what changed since, or everything if that world
+    /// is none of this proxy. `None`: nothing is news.
+    pub(crate) fn update(&self, index: u64) -> Option<Answer> {
         let full = index < self.first || index > self.last;
         let news = self.resources.iter().filter(|(_, (changed, text))| {
             // who knows nothing need not hear what is gone
             if full { text.is_some() } else { *changed > index }
         });
-        let mut news = news.peekable();
-        news.peek()?;
+        let news: Vec<_> = news.map(|(key, (_, text))| (key.clone(), text.clone())).collect();
+        if news.is_empty() {
+            return None;
+        }
         let service = Value::from(self.service.as_str());
-        let mut json = format!(r#"{{"index":{},"service":{service},"full":{full},"resources":{{"#, self.last);
-        let mut section = None;
-        for (key, (_, text)) in news {
-            match section.replace(key.section) {
+        let begin = format!(r#"{{"index":{},"service":{service},"full":{full},"resources":{{"#, self.last);
+        Some(Answer { begin, section: None, news: news.into_iter().peekable() })
+    }
+}
+
+/// JSON that is written as it is read: a whole configuration is megabytes, and hundreds of proxies may ask at once.
+pub(crate) struct Answer {
+    begin: String,
+    section: Option<&'static str>,
+    news: Peekable<std::vec::IntoIter<(Key, Option<Text>)>>,
+}
+
+/// So much is written at a time; more if a single resource is larger.
+const CHUNK: usize = 64 * 1024;
+
+impl Answer {
+    /// Whether all of it was read.
+    pub(crate) fn at_end(&mut self) -> bool {
+        self.news.peek().is_none()
+    }
+}
+
+impl Iterator for Answer {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        self.news.peek()?;
+        let mut json = std::mem::take(&mut self.begin);
+        while json.len() < CHUNK
+            && let Some((key, text)) = self.news.next()
+        {
+            match self.section.replace(key.section) {
                 Some(same) if same == key.section => json.push(','),
                 before => {
                     json.push_str(if before.is_some() { "}," } else { "" });
@@ -91,7 +122,9 @@ impl Told {
                 None => json.push_str("null"),
             }
         }
-        json.push_str("}}}");
+        if self.at_end() {
+            json.push_str("}}}");
+        }
         Some(json)
     }
 }
@@ -124,7 +157,9 @@ mod tests {
         assert!(told.renew(resources(&[("clusters", "a", 1), ("clusters", "c\"", 1), ("listeners", "l", 1)]), 6));
         assert!(told.renew(resources(&[("clusters", "a", 1), ("clusters", "c\"", 1), ("listeners", "l", 2)]), 7));
         assert!(!told.renew(resources(&[("clusters", "a", 1), ("clusters", "c\"", 1), ("listeners", "l", 2)]), 8));
-        let update = told.update(index).map(|json| serde_json::from_str::<Update>(&json).expect("an update"));
+        let update = told
+            .update(index)
+            .map(|json| serde_json::from_str::<Update>(&json.collect::<String>()).expect("an update"));
         assert_eq!(json!(update.as_ref().map(|u| &u.resources)), expected);
         if let Some(update) = update {
             assert_eq!((update.index, update.service.as_str(), update.full), (7, "web", full));

@@ -23,7 +23,7 @@ impl Part {
         let mut upstream = Upstream::of(world, service);
         let ways = upstream.ways.iter_mut().map(|way| {
             let resources = texts(std::mem::take(&mut way.resources)).collect();
-            (way.chain(&way.addresses).to_string().into(), resources)
+            (way.chain(&way.addresses, way.port).to_string().into(), resources)
         });
         let ways = ways.collect();
         Self { upstream, ways, reach: reach(&world.config, [service]) }
@@ -63,11 +63,10 @@ impl Upstreams {
 
     /// Renders again what is concerned, and tells of each touched service and each that depends on one.
     pub(super) fn advance(&mut self, world: &World, touched: &Touched) -> Vec<Changed> {
-        let there = world.services();
         let mut concerned: BTreeSet<Arc<str>> = BTreeSet::new();
         if touched.everything {
             concerned.extend(self.parts.keys().cloned());
-            concerned.extend(there.iter().map(|service| Arc::from(*service)));
+            concerned.extend(world.services().into_iter().map(Arc::from));
         }
         for service in &touched.services {
             concerned.insert(service.as_str().into());
@@ -76,7 +75,7 @@ impl Upstreams {
         let mut changes = Vec::new();
         for service in concerned {
             let old = self.parts.remove(&service);
-            let new = there.contains(&*service).then(|| Part::render(world, &service));
+            let new = world.has_service(&service).then(|| Part::render(world, &service));
             let new = new.map(|new| match &old {
                 Some(old) if old.same(&new) => old.clone(),
                 _ => Arc::new(new),

@@ -1,10 +1,11 @@
 //! The server's end of the feed: what changed for a proxy since it last asked.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use super::{Shared, dns};
 use crate::feed::{DNS_PATH, PROXY_PATH};
 use crate::go;
-use crate::proxies::{Known, Proxies};
+use crate::proxies::{Answer, Known, Proxies};
 
 /// How long a proxy's question is held when it does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(60);
@@ -45,7 +46,7 @@ async fn proxy(State(feed): State<Arc<Feed>>, Path(id): Path<String>, Query(quer
     loop {
         let registered = match &*known.borrow_and_update() {
             Known::Told(told) => match told.update(query.index) {
-                Some(update) => return ([(header::CONTENT_TYPE, "application/json")], update).into_response(),
+                Some(update) => return ([(header::CONTENT_TYPE, "application/json")], body(update)).into_response(),
                 None => Some(true),
             },
             Known::Unregistered => Some(false),
@@ -67,6 +68,15 @@ async fn proxy(State(feed): State<Arc<Feed>>, Path(id): Path<String>, Query(quer
             }
         }
     }
+}
+
+/// With its length if it is short, and as it is written if it is long.
+fn body(mut update: Answer) -> Body {
+    let first = update.next().unwrap_or_default();
+    if update.at_end() {
+        return Body::from(first);
+    }
+    Body::from_stream(futures::stream::iter(std::iter::once(first).chain(update).map(Ok::<_, Infallible>)))
 }
 
 #[derive(Deserialize)]

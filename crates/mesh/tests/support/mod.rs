@@ -13,6 +13,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub(crate) mod bed;
 mod objects;
 
 pub(crate) use objects::*;
@@ -68,7 +69,12 @@ impl Api {
 
     /// An in-process client.
     pub(crate) fn client(&self) -> kube::Client {
-        kube::Client::new(Router::new().fallback(answer).with_state(self.clone()), "default")
+        kube::Client::new(self.router(), "default")
+    }
+
+    /// What answers.
+    pub(crate) fn router(&self) -> Router {
+        Router::new().fallback(answer).with_state(self.clone())
     }
 
     fn list(&self, plural: &str) -> (usize, Vec<Value>) {
