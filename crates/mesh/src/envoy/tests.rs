@@ -296,7 +296,7 @@ fn multi_port() -> World {
         ["client", "many", "plain"].iter().map(|name| with_port(instance(&world, name))).collect();
     world.catalog = Catalog::new(&instances);
     let addressed = world.addressed();
-    world.vips.assign(addressed.iter().map(String::as_str));
+    Arc::make_mut(&mut world.vips).assign(addressed.iter().map(String::as_str));
     world
 }
 

@@ -70,6 +70,16 @@ impl Step {
     }
 }
 
+/// One that has heard of everything in a cluster in which nothing is yet.
+fn whole() -> Reconciler {
+    let mut reconciler = Reconciler::default();
+    reconciler.apply(Change::Pod(Touch::All(vec![])));
+    reconciler.apply(Change::Service(Touch::All(vec![])));
+    reconciler.apply(Change::Slice(Touch::All(vec![])));
+    reconciler.apply(Change::Defined(vec![]));
+    reconciler
+}
+
 /// Something that may happen in a cluster.
 fn random(rng: &mut StdRng) -> Step {
     let mut any = |list: &[&'static str]| *list.choose(rng).expect("not empty");
@@ -166,7 +176,7 @@ impl Bed {
         let authority = Authority::new(names).expect("a root");
         let shared = Arc::new(Shared::new(worlds, authority.clone(), authority, None));
         Self {
-            reconciler: Reconciler::default(),
+            reconciler: whole(),
             objects: BTreeMap::new(),
             publish,
             all: All::new(shared, world),
@@ -195,7 +205,7 @@ impl Bed {
 
     /// The world is the one that these objects make, in whatever order they came.
     fn made_at_once(&self, world: &World) {
-        let mut reconciler = Reconciler::default();
+        let mut reconciler = whole();
         self.objects.values().for_each(|step| reconciler.apply(step.change()));
         let fresh = reconciler.after(&World::empty(world.names.clone(), world.default_intention), |_, _, _| {});
         assert_eq!(world.catalog, fresh.catalog);

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use capture::{Place, Recorder, Vantage};
+use capture::{Place, Recorder, Tap, Vantage};
+use futures::future::join_all;
 use netns::NetNs;
 use sim::{SandboxInfo, SandboxObserver};
 
@@ -16,6 +17,8 @@ pub(super) struct Taps {
     pub(super) recorder: Arc<Recorder>,
     pub(super) timeline: Timeline,
     sandboxes: Mutex<HashMap<(String, String), SandboxInfo>>,
+    /// By the Pod's uid: one of the same name may begin before the one before it has ended.
+    taps: Mutex<HashMap<String, Vec<Tap>>>,
 }
 
 /// All Pods may talk to one station at a time.
@@ -25,7 +28,7 @@ const MESH: &str = "consul";
 
 impl Taps {
     pub(super) fn new(recorder: Arc<Recorder>, timeline: Timeline) -> Self {
-        Self { recorder, timeline, sandboxes: Mutex::default() }
+        Self { recorder, timeline, sandboxes: Mutex::default(), taps: Mutex::default() }
     }
 
     /// A Pod's network, when it has one now.
@@ -34,12 +37,11 @@ impl Taps {
         sandboxes.get(&(namespace.to_owned(), pod.to_owned())).cloned()
     }
 
-    async fn tap(&self, netns: &NetNs, interface: &str, host: &str, place: Place, bytes: usize) {
+    async fn tap(&self, netns: &NetNs, interface: &str, host: &str, place: Place, bytes: usize) -> Option<Tap> {
         let vantage = Vantage { host: host.to_owned(), place };
-        if let Err(error) = self.recorder.tap_busy(netns, interface, vantage, bytes).await {
-            // statements about it will say that nobody recorded it
-            self.timeline.note(format!("not recorded: {:#}", anyhow::Error::from(error)));
-        }
+        let tap = self.recorder.tap_busy(netns, interface, vantage, bytes).await;
+        // statements about it will say that nobody recorded it
+        tap.inspect_err(|error| self.timeline.note(format!("not recorded: {error}"))).ok()
     }
 
     /// Records a host that is no Pod.
@@ -57,16 +59,24 @@ impl SandboxObserver for Taps {
             return;
         }
         let host = format!("{}/{}", sandbox.namespace, sandbox.pod);
-        tokio::join!(
+        let (lo, eth0, veth) = tokio::join!(
             self.tap(&sandbox.netns, "lo", &host, Place::Loopback, 0),
             self.tap(&sandbox.netns, "eth0", &host, Place::Eth0, 0),
             self.tap(&sandbox.node_netns, &sandbox.host_interface, &host, Place::Veth, 0),
         );
+        let taps = [lo, eth0, veth].into_iter().flatten().collect();
+        self.taps.lock().unwrap_or_else(PoisonError::into_inner).insert(sandbox.uid.clone(), taps);
     }
 
     async fn removed(&self, sandbox: &SandboxInfo) {
         let key = (sandbox.namespace.clone(), sandbox.pod.clone());
-        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        self.recorder.release(&format!("{}/{}", sandbox.namespace, sandbox.pod)).await;
+        {
+            let mut sandboxes = self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
+            if sandboxes.get(&key).is_some_and(|known| known.uid == sandbox.uid) {
+                sandboxes.remove(&key);
+            }
+        }
+        let taps = self.taps.lock().unwrap_or_else(PoisonError::into_inner).remove(&sandbox.uid);
+        join_all(taps.iter().flatten().map(Tap::stop)).await;
     }
 }
