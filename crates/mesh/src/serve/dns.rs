@@ -1,30 +1,29 @@
-//! Consul DNS: names of services in the domain `consul`.
+//! Consul DNS: names of services in the domain `consul`, as the community edition answers them.
+//!
+//! A name is read ([`name`]), its records are found in the world ([`find`]), and what does not fit is left out ([`fit`]).
+//! What Consul answers is answered even where it is no good answer: a virtual name of an unknown service gets an empty one
+//! and not `NXDOMAIN`, upon which some resolvers stop searching. Clients must live with it, and features are to show how.
 
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 
-use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{SOA, SRV};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use rand::seq::SliceRandom;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::task::TaskTracker;
 
 use super::{Gate, Shared, accept};
-use crate::registration::{Health, Instance};
 use crate::world::World;
 
-/// How a query came, which says how long the answer may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Udp,
-    Tcp,
-}
+mod find;
+mod fit;
+mod name;
 
-/// Answers over UDP without EDNS are cut to this many, as Consul's default `udp_answer_limit` does.
-const UDP_ANSWERS: usize = 3;
-/// Longest answer over TCP.
-const TCP_LIMIT: usize = 65_523;
+pub(crate) use fit::Transport;
+
+/// Length of a message's header.
+const HEADER: usize = 12;
 
 /// Serves both transports while the gate is open.
 pub(crate) fn start(
@@ -67,169 +66,52 @@ pub(crate) fn start(
 
 /// The answer to a message; `None` when it is not a query.
 pub(crate) fn answer(world: &World, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
-    let query = Message::from_vec(message).ok()?;
+    let Ok(query) = Message::from_vec(message) else { return malformed(message) };
     if query.metadata.message_type != MessageType::Query {
         return None;
     }
     let mut reply = Message::response(query.metadata.id, query.metadata.op_code);
     reply.metadata.recursion_desired = query.metadata.recursion_desired;
-    reply.queries = query.queries.clone();
-    reply.edns = query.edns.clone();
-    match query.queries.first() {
+    reply.queries.clone_from(&query.queries);
+    reply.edns = query.edns.as_ref().map(mirrored);
+    match query.queries.as_slice() {
         _ if query.metadata.op_code != OpCode::Query => reply.metadata.response_code = ResponseCode::NotImp,
-        None => reply.metadata.response_code = ResponseCode::FormErr,
-        Some(question) => fill(world, &mut reply, question.name(), question.query_type()),
+        [question] => {
+            let serial = u32::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+            let found = find::find(world, question.name(), question.query_type(), serial);
+            reply.metadata.response_code = found.code;
+            reply.metadata.authoritative = found.authoritative;
+            reply.answers = found.answers;
+            reply.authorities = found.authorities;
+            reply.additionals = found.additionals;
+            reply.answers.shuffle(&mut rand::rng());
+            let size = query.edns.as_ref().map(Edns::max_payload);
+            fit::fit(&mut reply, fit::limits(transport, size, question.query_type()));
+        }
+        _ => reply.metadata.response_code = ResponseCode::FormErr,
     }
-    limit(&mut reply, query.edns.as_ref().map(|e| e.max_payload()), transport);
     reply.to_vec().ok()
 }
 
-fn fill(world: &World, reply: &mut Message, name: &Name, kind: RecordType) {
-    let text = name.to_ascii().to_ascii_lowercase();
-    let labels: Vec<&str> = text.trim_end_matches('.').split('.').collect();
-    let [labels @ .., "consul"] = labels.as_slice() else {
-        // no recursors: somebody else must be asked
-        reply.metadata.response_code = ResponseCode::Refused;
-        return;
-    };
-    if matches!(kind, RecordType::AXFR | RecordType::IXFR) {
-        reply.metadata.response_code = ResponseCode::NotImp;
-        return;
-    }
-    reply.metadata.authoritative = true;
-    let records = match question(labels, world.names.datacenter()) {
-        Some(Asked::Virtual(service)) => {
-            // an unknown service is an empty answer without SOA, as in Consul
-            if let Some(address) = world.vips.get(service) {
-                let record = Record::from_rdata(name.clone(), 0, RData::A(address.into()));
-                if matches!(kind, RecordType::A | RecordType::ANY) {
-                    reply.add_answer(record);
-                } else {
-                    reply.add_additional(record);
-                }
-            }
-            return;
-        }
-        Some(Asked::Instances { service, tag, proxies }) => instances(world, reply, name, kind, service, tag, proxies),
-        Some(Asked::Address(address)) => Some(address_record(name, kind, address).into_iter().collect()),
-        None => None,
-    };
-    match records {
-        None => reply.metadata.response_code = ResponseCode::NXDomain,
-        Some(records) if !records.is_empty() => {
-            reply.add_answers(records);
-            return;
-        }
-        Some(_) => {}
-    }
-    if let Some(soa) = soa() {
-        reply.add_authority(soa);
-    }
+/// The answer to a query of which only the header can be read.
+fn malformed(message: &[u8]) -> Option<Vec<u8>> {
+    let header = message.get(..HEADER)?;
+    let (id, flags) = (u16::from_be_bytes([header[0], header[1]]), header[2]);
+    let is_query = flags & 0x80 == 0;
+    let reply = Message::error_msg(id, OpCode::from_u8(flags >> 3 & 0xf), ResponseCode::FormErr);
+    is_query.then(|| reply.to_vec().ok()).flatten()
 }
 
-/// What a name in the domain asks for.
-enum Asked<'a> {
-    Virtual(&'a str),
-    Instances { service: &'a str, tag: Option<&'a str>, proxies: bool },
-    Address(IpAddr),
-}
-
-/// Reads the labels left of `consul`.
-fn question<'a>(labels: &[&'a str], datacenter: &str) -> Option<Asked<'a>> {
-    let labels = match labels {
-        // `.dc1` and `.dc1.dc` name the datacenter; a bare label after `virtual` names a peer
-        [rest @ .., dc, "dc"] if *dc == datacenter => rest,
-        [rest @ .., kind, dc] if *dc == datacenter && matches!(*kind, "service" | "connect" | "addr") => {
-            &labels[..rest.len() + 1]
-        }
-        all => all,
-    };
-    match labels {
-        [service, "virtual"] => Some(Asked::Virtual(service)),
-        [service, "connect"] => Some(Asked::Instances { service, tag: None, proxies: true }),
-        [hex, "addr"] => u32::from_str_radix(hex, 16).ok().map(|n| Asked::Address(IpAddr::from(n.to_be_bytes()))),
-        [service, tag, rest @ ..]
-            if matches!(rest, [] | ["service"]) && service.starts_with('_') && tag.starts_with('_') =>
-        {
-            let tag = Some(&tag[1..]).filter(|t| *t != "tcp");
-            Some(Asked::Instances { service: &service[1..], tag, proxies: false })
-        }
-        [service, "service"] => Some(Asked::Instances { service, tag: None, proxies: false }),
-        [tag, service, "service"] => Some(Asked::Instances { service, tag: Some(tag), proxies: false }),
-        _ => None,
+/// The client's own size and subnet. Answers are for everybody: the subnet's scope is empty.
+fn mirrored(asked: &Edns) -> Edns {
+    let mut edns = Edns::new();
+    edns.set_max_payload(asked.max_payload());
+    if let Some(EdnsOption::Subnet(subnet)) = asked.option(EdnsCode::Subnet) {
+        let mut subnet = *subnet;
+        subnet.set_scope_prefix(0);
+        edns.options_mut().insert(EdnsOption::Subnet(subnet));
     }
-}
-
-/// Records of the healthy instances; `None` when there are none of any type.
-fn instances(
-    world: &World,
-    reply: &mut Message,
-    name: &Name,
-    kind: RecordType,
-    service: &str,
-    tag: Option<&str>,
-    proxies: bool,
-) -> Option<Vec<Record>> {
-    let healthy = |i: &&Arc<Instance>| i.health != Health::NotReady && i.health != Health::Terminating;
-    let tagged = |i: &&Arc<Instance>| tag.is_none_or(|t| i.tags.iter().any(|own| own == t));
-    let mut found: Vec<_> = world.catalog.instances(service).iter().filter(healthy).filter(tagged).collect();
-    if found.is_empty() {
-        return None;
-    }
-    found.shuffle(&mut rand::rng());
-    let mut records = Vec::new();
-    for instance in found {
-        if kind == RecordType::SRV {
-            let port = if proxies { instance.proxy_port } else { instance.port };
-            let Some(target) = target(world, instance.address) else { continue };
-            reply.add_additionals(address_record(&target, RecordType::ANY, instance.address));
-            records.push(Record::from_rdata(name.clone(), 0, RData::SRV(SRV::new(1, 1, port, target))));
-        } else {
-            records.extend(address_record(name, kind, instance.address));
-        }
-    }
-    Some(records)
-}
-
-/// `<hex>.addr.<datacenter>.consul`.
-fn target(world: &World, address: IpAddr) -> Option<Name> {
-    let hex: String = match address {
-        IpAddr::V4(v4) => v4.octets().iter().map(|b| format!("{b:02x}")).collect(),
-        IpAddr::V6(v6) => v6.octets().iter().map(|b| format!("{b:02x}")).collect(),
-    };
-    Name::from_ascii(format!("{hex}.addr.{}.consul.", world.names.datacenter())).ok()
-}
-
-fn address_record(name: &Name, kind: RecordType, address: IpAddr) -> Option<Record> {
-    let data = match address {
-        IpAddr::V4(v4) if matches!(kind, RecordType::A | RecordType::ANY) => RData::A(v4.into()),
-        IpAddr::V6(v6) if matches!(kind, RecordType::AAAA | RecordType::ANY) => RData::AAAA(v6.into()),
-        _ => return None,
-    };
-    Some(Record::from_rdata(name.clone(), 0, data))
-}
-
-fn soa() -> Option<Record> {
-    let name = |text| Name::from_ascii(text).ok();
-    let serial = u32::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
-    let soa = SOA::new(name("ns.consul.")?, name("hostmaster.consul.")?, serial, 3600, 600, 86_400, 0);
-    Some(Record::from_rdata(name("consul.")?, 0, RData::SOA(soa)))
-}
-
-/// Leaves out what does not fit, without saying so: Consul's `enable_truncate` is off by default.
-fn limit(reply: &mut Message, edns: Option<u16>, transport: Transport) {
-    let bytes = match (transport, edns) {
-        (Transport::Tcp, _) => TCP_LIMIT,
-        (Transport::Udp, Some(size)) => usize::from(size.max(512)),
-        (Transport::Udp, None) => {
-            reply.answers.truncate(UDP_ANSWERS);
-            reply.additionals.truncate(UDP_ANSWERS);
-            512
-        }
-    };
-    while reply.to_vec().is_ok_and(|v| v.len() > bytes) && reply.answers.pop().is_some() {
-        reply.additionals.truncate(reply.answers.len());
-    }
+    edns
 }
 
 #[cfg(test)]

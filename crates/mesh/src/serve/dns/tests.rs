@@ -1,92 +1,206 @@
-//! Answers to names, by name and type.
+//! Questions and answers as they are on the wire.
 
-use hickory_proto::op::{Edns, Query};
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use hickory_proto::op::Query;
+use hickory_proto::rr::rdata::opt::ClientSubnet;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rstest::rstest;
 
 use super::*;
 use crate::fixture::world;
 use crate::intentions::Intention;
+use crate::registration::{Health, Instance};
 
-fn asked(name: &str, kind: RecordType, transport: Transport, edns: bool) -> Message {
+/// One instance of `web`, a hundred of `many`, those of `sick` and `fading` critical, that of `six` with an IPv6 address.
+static WORLD: LazyLock<World> = LazyLock::new(|| {
     let mut world = world(&["web"], Intention::Allow, &[]);
-    let many: Vec<Arc<Instance>> = (10..20)
-        .map(|i| {
-            Arc::new(Instance {
-                address: IpAddr::from([10, 244, 1, i]),
-                service: "many".into(),
-                proxy_id: i.to_string(),
-                ..(**crate::fixture::instance(&world, "web")).clone()
-            })
-        })
-        .collect();
-    let sick = Arc::new(Instance {
-        service: "sick".into(),
-        proxy_id: "sick".into(),
-        health: Health::NotReady,
-        ..(**crate::fixture::instance(&world, "web")).clone()
-    });
     let web = crate::fixture::instance(&world, "web").clone();
-    world.catalog = crate::catalog::Catalog::new(many.iter().chain([&sick, &web]));
-    let mut query = Message::query();
-    query.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
-    if edns {
-        let mut size = Edns::new();
-        size.set_max_payload(1232);
-        query.set_edns(size);
-    }
-    let reply = answer(&world, &query.to_vec().expect("a query"), transport).expect("an answer");
-    Message::from_vec(&reply).expect("a message")
-}
-
-#[rstest]
-#[case::virtual_address("web.virtual.consul.", RecordType::A, "NoError 240.0.0.1")]
-#[case::case_does_not_matter("WEB.Virtual.CONSUL.", RecordType::A, "NoError 240.0.0.1")]
-#[case::virtual_of_another_family("web.virtual.consul.", RecordType::AAAA, "NoError ; 240.0.0.1")]
-#[case::virtual_of_nobody("nobody.virtual.consul.", RecordType::A, "NoError")]
-#[case::a_peer("web.virtual.other.consul.", RecordType::A, "NXDomain ; SOA")]
-#[case::instances("web.service.consul.", RecordType::A, "NoError 10.244.0.1")]
-#[case::with_the_datacenter("web.service.dc1.consul.", RecordType::A, "NoError 10.244.0.1")]
-#[case::with_the_datacenter_in_full("web.service.dc1.dc.consul.", RecordType::A, "NoError 10.244.0.1")]
-#[case::proxies("web.connect.consul.", RecordType::A, "NoError 10.244.0.1")]
-#[case::other_type("web.service.consul.", RecordType::AAAA, "NoError ; SOA")]
-#[case::srv("web.service.consul.", RecordType::SRV, "NoError 8080 0af40001.addr.dc1.consul. ; 10.244.0.1")]
-#[case::srv_of_proxies("web.connect.consul.", RecordType::SRV, "NoError 20000 0af40001.addr.dc1.consul. ; 10.244.0.1")]
-#[case::rfc_2782("_web._tcp.service.consul.", RecordType::SRV, "NoError 8080 0af40001.addr.dc1.consul. ; 10.244.0.1")]
-#[case::address("0af40001.addr.dc1.consul.", RecordType::A, "NoError 10.244.0.1")]
-#[case::unknown("nobody.service.consul.", RecordType::A, "NXDomain ; SOA")]
-#[case::not_ready("sick.service.consul.", RecordType::A, "NXDomain ; SOA")]
-#[case::malformed("a.b.c.consul.", RecordType::A, "NXDomain ; SOA")]
-#[case::not_ours("web.default.svc.cluster.local.", RecordType::A, "Refused")]
-fn names(#[case] name: &str, #[case] kind: RecordType, #[case] expected: &str) {
-    let reply = asked(name, kind, Transport::Udp, false);
-    let show = |r: &Record| match &r.data {
-        RData::A(a) => a.to_string(),
-        RData::SRV(srv) => format!("{} {}", srv.port, srv.target),
-        RData::SOA(_) => "SOA".to_owned(),
-        other => other.to_string(),
+    let like = |service: &str, address: IpAddr, health| {
+        let (service, proxy_id) = (service.to_owned(), format!("{service}-{address}"));
+        Arc::new(Instance { address, service, proxy_id, health, ..(*web).clone() })
     };
-    let answers: Vec<String> = reply.answers.iter().map(show).collect();
-    let others: Vec<String> = reply.authorities.iter().chain(&reply.additionals).map(show).collect();
-    let mut shown = format!("{:?} {}", reply.metadata.response_code, answers.join(" ")).trim_end().to_owned();
-    if !others.is_empty() {
-        shown += &format!(" ; {}", others.join(" "));
+    let mut all: Vec<_> = (1..=100).map(|i| like("many", IpAddr::from([10, 244, 1, i]), Health::Passing)).collect();
+    all.push(like("sick", IpAddr::from([10, 244, 2, 1]), Health::NotReady));
+    all.push(like("fading", IpAddr::from([10, 244, 2, 2]), Health::Terminating));
+    all.push(like("six", "fd00::1".parse().expect("an address"), Health::Passing));
+    all.push(Arc::new(Instance { tags: vec!["v1".into(), "a.b".into()], ..(*web).clone() }));
+    world.catalog = crate::catalog::Catalog::new(&all);
+    Arc::make_mut(&mut world.vips).assign(["metrics.web"]);
+    world
+});
+
+/// A name, a type, and after that what is not usual: `tcp`, or the size that the client takes.
+fn asked(question: &str) -> Message {
+    let words: Vec<&str> = question.split(' ').collect();
+    let mut query = Message::query();
+    query.metadata.recursion_desired = true;
+    let kind = match words[1] {
+        "IXFR" => RecordType::IXFR,
+        other => other.parse().expect("a type"),
+    };
+    query.add_query(Query::query(Name::from_ascii(words[0]).expect("a name"), kind));
+    if let Some(size) = words.last().and_then(|word| word.parse().ok()) {
+        query.set_edns(Edns::new()).edns.as_mut().expect("EDNS").set_max_payload(size);
     }
-    assert_eq!(shown, expected);
+    let transport = if words.contains(&"tcp") { Transport::Tcp } else { Transport::Udp };
+    let bytes = answer(&WORLD, &query.to_vec().expect("a query"), transport).expect("an answer");
+    let reply = Message::from_vec(&bytes).expect("a message");
+    assert_eq!((reply.metadata.id, &reply.queries), (query.metadata.id, &query.queries));
+    assert!(reply.metadata.recursion_desired && !reply.metadata.recursion_available);
+    assert!(!reply.metadata.truncation, "Consul does not say that it left something out");
+    assert_eq!(reply.edns.as_ref().map(Edns::max_payload), query.edns.as_ref().map(Edns::max_payload));
+    reply
 }
 
+fn shown(records: &[Record]) -> String {
+    if let [first, _, _, ..] = records {
+        return format!("{} {}", records.len(), first.record_type());
+    }
+    let show = |record: &Record| match &record.data {
+        RData::SOA(_) => format!("{} SOA", record.name),
+        data if record.name.to_ascii().contains(".addr.") => format!("{} {data}", record.name),
+        data => data.to_string(),
+    };
+    records.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+const NOBODY: &str = "NXDomain, authoritative; ; consul. SOA; ";
+const NO_DATA: &str = "NoError, authoritative; ; consul. SOA; ";
+const SRV: &str = "NoError, authoritative; 1 1 8080 0af40001.addr.dc1.consul.; ; 0af40001.addr.dc1.consul. 10.244.0.1";
+const PROXY_SRV: &str =
+    "NoError, authoritative; 1 1 20000 0af40001.addr.dc1.consul.; ; 0af40001.addr.dc1.consul. 10.244.0.1";
+const WEB: &str = "NoError, authoritative; 10.244.0.1; ; ";
+const VIRTUAL: &str = "NoError, authoritative; 240.0.0.1; ; ";
+
 #[rstest]
-#[case(Transport::Udp, false, 3)]
-#[case(Transport::Udp, true, 10)]
-#[case(Transport::Tcp, false, 10)]
-fn answers_are_cut_to_fit(#[case] transport: Transport, #[case] edns: bool, #[case] count: usize) {
-    let reply = asked("many.service.consul.", RecordType::A, transport, edns);
-    assert_eq!(reply.answers.len(), count);
-    assert!(!reply.metadata.truncation, "Consul does not say that it cut");
-    assert_eq!(reply.edns.is_some(), edns);
+#[case::virtual_address("web.virtual.consul. A", VIRTUAL)]
+#[case::over_tcp("web.virtual.consul. A tcp", VIRTUAL)]
+#[case::case_does_not_matter("WEB.Virtual.CONSUL. A", VIRTUAL)]
+#[case::any_type("web.virtual.consul. ANY", VIRTUAL)]
+#[case::virtual_of_another_family("web.virtual.consul. AAAA", "NoError, authoritative; ; ; 240.0.0.1")]
+#[case::virtual_of_another_type("web.virtual.consul. SRV", "NoError, authoritative; ; ; 240.0.0.1")]
+#[case::virtual_of_a_port("metrics.web.virtual.consul. A", "NoError, authoritative; 240.0.0.2; ; ")]
+#[case::virtual_of_no_port("other.web.virtual.consul. A", VIRTUAL)]
+#[case::virtual_of_nobody("nobody.virtual.consul. A", "NoError, authoritative; ; ; ")]
+#[case::virtual_of_a_peer("web.virtual.other.consul. A", "NoError, authoritative; ; ; ")]
+#[case::virtual_in_a_datacenter("web.virtual.dc1.dc.consul. A", NOBODY)]
+#[case::instances("web.service.consul. A", WEB)]
+#[case::with_the_datacenter("web.service.dc1.consul. A", WEB)]
+#[case::with_the_datacenter_in_full("web.service.dc1.dc.consul. A", WEB)]
+#[case::another_datacenter("web.service.dc2.consul. A", NOBODY)]
+#[case::another_datacenter_in_full("web.service.dc2.dc.consul. A", NOBODY)]
+#[case::of_a_peer("web.service.other.peer.consul. A", NOBODY)]
+#[case::of_the_enterprise_edition("web.service.default.ns.consul. A", NOBODY)]
+#[case::tagged("v1.web.service.consul. A", WEB)]
+#[case::tagged_with_dots("A.B.web.service.consul. A", WEB)]
+#[case::tagged_otherwise("v2.web.service.consul. A", NOBODY)]
+#[case::proxies("web.connect.consul. A", WEB)]
+#[case::proxies_by_their_own_name("web-sidecar-proxy.service.consul. SRV", PROXY_SRV)]
+#[case::not_of_this_type("web.service.consul. AAAA", NO_DATA)]
+#[case::ipv6("six.service.consul. AAAA", "NoError, authoritative; fd00::1; ; ")]
+#[case::ipv6_only("six.service.consul. A", NO_DATA)]
+#[case::srv("web.service.consul. SRV", SRV)]
+#[case::srv_of_proxies("web.connect.consul. SRV", PROXY_SRV)]
+#[case::srv_ipv6(
+    "six.service.consul. SRV",
+    "NoError, authoritative; 1 1 8080 fd000000000000000000000000000001.addr.dc1.consul.; ; \
+     fd000000000000000000000000000001.addr.dc1.consul. fd00::1"
+)]
+#[case::rfc_2782("_web._tcp.service.consul. SRV", SRV)]
+#[case::rfc_2782_with_a_tag("_web._v1.service.consul. SRV", SRV)]
+#[case::rfc_2782_with_another_tag("_web._v2.service.consul. SRV", NOBODY)]
+#[case::rfc_2782_in_short("_web._tcp.consul. SRV", SRV)]
+#[case::rfc_2782_in_short_is_for_srv_only("_web._tcp.consul. A", NOBODY)]
+#[case::address("0af40001.addr.dc1.consul. A", "NoError, authoritative; 0af40001.addr.dc1.consul. 10.244.0.1; ; ")]
+#[case::address_of_another_family(
+    "0af40001.addr.dc1.consul. AAAA",
+    "NoError, authoritative; ; ; 0af40001.addr.dc1.consul. 10.244.0.1"
+)]
+#[case::node("node-0-virtual.node.consul. A", "NoError, authoritative; 172.18.0.2; ; ")]
+#[case::node_without_ipv6("node-0-virtual.node.dc1.consul. AAAA", NO_DATA)]
+#[case::no_node("node-9.node.consul. A", NOBODY)]
+#[case::unknown("nobody.service.consul. A", NOBODY)]
+#[case::not_ready("sick.service.consul. A", NOBODY)]
+#[case::terminating("fading.service.consul. SRV", NOBODY)]
+#[case::no_gateway("web.ingress.consul. A", NOBODY)]
+#[case::no_prepared_query("web.query.consul. A", NOBODY)]
+#[case::malformed("a.b.c.consul. A", NOBODY)]
+#[case::no_kind("web.consul. A", NOBODY)]
+#[case::authority("consul. SOA", "NoError, authoritative; consul. SOA; ; ")]
+#[case::servers("consul. NS", NO_DATA)]
+#[case::transfer("consul. AXFR tcp", "NotImp, authoritative; ; ; ")]
+#[case::difference("consul. IXFR tcp", "NotImp, authoritative; ; ; ")]
+#[case::reverse("1.0.244.10.in-addr.arpa. PTR", "NoError, authoritative; web.service.dc1.consul.; ; ")]
+#[case::reverse_of_a_node(
+    "2.0.18.172.in-addr.arpa. PTR",
+    "NoError, authoritative; node-0-virtual.node.dc1.consul.; ; "
+)]
+#[case::reverse_of_nobody("9.9.9.9.in-addr.arpa. PTR", "NXDomain, authoritative; ; ; ")]
+#[case::reverse_of_a_network("244.10.in-addr.arpa. PTR", "NXDomain, authoritative; ; ; ")]
+#[case::not_ours("web.default.svc.cluster.local. A", "Refused; ; ; ")]
+#[case::not_ours_to_transfer("cluster.local. AXFR tcp", "Refused; ; ; ")]
+#[case::not_quite_ours("web.service.notconsul. A", "Refused; ; ; ")]
+#[case::three_in_a_plain_datagram("many.service.consul. A", "NoError, authoritative; 3 A; ; ")]
+#[case::three_in_one_of_the_same_size("many.service.consul. A 512", "NoError, authoritative; 3 A; ; ")]
+#[case::what_fits_in_a_longer_one("many.service.consul. A 1232", "NoError, authoritative; 74 A; ; ")]
+#[case::all_in_a_long_one("many.service.consul. A 4096", "NoError, authoritative; 100 A; ; ")]
+#[case::all_over_tcp("many.service.consul. A tcp", "NoError, authoritative; 100 A; ; ")]
+#[case::additions_go_with_their_answers("many.service.consul. SRV", "NoError, authoritative; 3 SRV; ; 3 A")]
+fn answers(#[case] question: &str, #[case] expected: &str) {
+    let reply = asked(question);
+    let code = format!(
+        "{:?}{}",
+        reply.metadata.response_code,
+        [", authoritative", ""][usize::from(!reply.metadata.authoritative)]
+    );
+    let sections = [&reply.answers, &reply.authorities, &reply.additionals].map(|section| shown(section));
+    assert_eq!(format!("{code}; {}", sections.join("; ")), expected);
+}
+
+/// Every additional address is that of an answer that stayed.
+#[test]
+fn what_is_left_out_leaves_with_its_address() {
+    let reply = asked("many.service.consul. SRV 1232");
+    let targets: Vec<_> = reply.answers.iter().map(|answer| answer.data.to_string()).collect();
+    assert!((4..100).contains(&targets.len()), "{targets:?}");
+    assert_eq!(reply.additionals.len(), targets.len());
+    assert!(reply.additionals.iter().all(|extra| targets.iter().any(|t| t.ends_with(&extra.name.to_string()))));
+    assert!(reply.to_vec().expect("bytes").len() <= 1232);
 }
 
 #[test]
-fn what_is_no_query_gets_no_answer() {
-    let world = world(&[], Intention::Allow, &[]);
-    assert_eq!(answer(&world, b"nonsense", Transport::Udp), None);
+fn every_instance_is_named_at_some_time() {
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 100 {
+        seen.extend(asked("many.service.consul. A").answers.iter().map(|answer| answer.data.to_string()));
+    }
+}
+
+#[test]
+fn the_subnet_of_a_client_is_said_again() {
+    let mut query = Message::query();
+    query.add_query(Query::query(Name::from_ascii("web.service.consul.").expect("a name"), RecordType::A));
+    let mut edns = Edns::new();
+    edns.options_mut().insert(EdnsOption::Subnet(ClientSubnet::new(IpAddr::from([192, 0, 2, 0]), 24, 24)));
+    edns.options_mut().insert(EdnsOption::Unknown(10, vec![1; 8]));
+    query.set_edns(edns);
+    let reply = answer(&WORLD, &query.to_vec().expect("a query"), Transport::Udp).expect("an answer");
+    let edns = Message::from_vec(&reply).expect("a message").edns.expect("EDNS");
+    let subnet = ClientSubnet::new(IpAddr::from([192, 0, 2, 0]), 24, 0);
+    assert_eq!(edns.options().as_ref(), [(EdnsCode::Subnet, EdnsOption::Subnet(subnet))]);
+}
+
+#[rstest]
+#[case::no_message(b"nonsense", None)]
+#[case::a_response(b"\x12\x34\x80\0\0\0\0\0\0\0\0\0", None)]
+#[case::no_question(b"\x12\x34\0\0\0\0\0\0\0\0\0\0", Some(ResponseCode::FormErr))]
+#[case::a_question_that_breaks_off(b"\x12\x34\0\0\0\x01\0\0\0\0\0\0\x03we", Some(ResponseCode::FormErr))]
+#[case::a_response_that_breaks_off(b"\x12\x34\x80\0\0\x01\0\0\0\0\0\0\x03we", None)]
+#[case::a_notification(b"\x12\x34\x20\0\0\x01\0\0\0\0\0\0\0\0\x06\0\x01", Some(ResponseCode::NotImp))]
+fn what_is_no_question(#[case] message: &[u8], #[case] expected: Option<ResponseCode>) {
+    let reply = answer(&WORLD, message, Transport::Udp).map(|bytes| Message::from_vec(&bytes).expect("a message"));
+    assert_eq!(reply.as_ref().map(|reply| reply.metadata.response_code), expected);
+    assert!(reply.is_none_or(|reply| reply.metadata.id == 0x1234));
 }

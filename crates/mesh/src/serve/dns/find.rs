@@ -1,0 +1,180 @@
+//! Finds the records for what a name asks for.
+
+use std::net::IpAddr;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::rdata::{PTR, SOA, SRV};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+use super::name::{Asked, read};
+use crate::registration::{Health, Instance};
+use crate::world::World;
+
+/// The domain of all names.
+pub(super) const DOMAIN: &str = "consul";
+/// What the service of a proxy adds to the name of its service.
+const PROXY_SUFFIX: &str = "-sidecar-proxy";
+/// Seconds for which answers may be kept.
+const TTL: u32 = 0;
+/// Priority and weight of every instance: registration sets none of its own.
+const PRIORITY: u16 = 1;
+const WEIGHT: u16 = 1;
+
+/// What is said about a name.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Found {
+    pub(super) code: ResponseCode,
+    pub(super) authoritative: bool,
+    pub(super) answers: Vec<Record>,
+    pub(super) authorities: Vec<Record>,
+    pub(super) additionals: Vec<Record>,
+}
+
+impl Found {
+    fn only(code: ResponseCode) -> Self {
+        let (answers, authorities, additionals) = (Vec::new(), Vec::new(), Vec::new());
+        Self { code, authoritative: true, answers, authorities, additionals }
+    }
+
+    fn records(answers: Vec<Record>, additionals: Vec<Record>) -> Self {
+        Self { answers, additionals, ..Self::only(ResponseCode::NoError) }
+    }
+
+    /// One record: the answer where its type was asked for, otherwise an addition to no answer.
+    fn one(name: &Name, kind: RecordType, address: IpAddr) -> Self {
+        match addressed(name, kind, address) {
+            Some(answer) => Self::records(vec![answer], Vec::new()),
+            None => Self::records(Vec::new(), addressed(name, RecordType::ANY, address).into_iter().collect()),
+        }
+    }
+}
+
+/// The records of `name`, in the order of the catalogue. `serial` is that of the domain.
+pub(super) fn find(world: &World, name: &Name, kind: RecordType, serial: u32) -> Found {
+    let labels: Vec<String> = name.iter().map(|label| String::from_utf8_lossy(label).to_lowercase()).collect();
+    if labels.last().is_some_and(|label| label == "arpa") {
+        return reverse(world, name, kind);
+    }
+    let Some((_, labels)) = labels.split_last().filter(|(last, _)| *last == DOMAIN) else {
+        // there are no recursors: somebody else must be asked
+        return Found { authoritative: false, ..Found::only(ResponseCode::Refused) };
+    };
+    let mut found = match kind {
+        RecordType::AXFR | RecordType::IXFR => return Found::only(ResponseCode::NotImp),
+        RecordType::SOA => return Found::records(soa(serial).into_iter().collect(), Vec::new()),
+        // the servers that would be named are no nodes of this catalogue
+        RecordType::NS => Found::only(ResponseCode::NoError),
+        _ => match read(labels, kind, world.names.datacenter()) {
+            Some(Asked::Virtual { service, port, peer }) => {
+                let of_port = port.and_then(|port| world.vips.get(&format!("{port}.{service}")));
+                // Consul's answer about an unknown service or peer: empty, and not that there is no such name
+                let known = of_port.or_else(|| world.vips.get(&service)).filter(|_| peer.is_none());
+                return known.map_or_else(
+                    || Found::only(ResponseCode::NoError),
+                    |address| Found::one(name, kind, address.into()),
+                );
+            }
+            Some(Asked::Address(address)) => return Found::one(name, kind, address),
+            Some(Asked::Instances { service, tag, proxies }) => {
+                instances(world, name, kind, &service, tag.as_deref(), proxies)
+            }
+            Some(Asked::Node(node)) => self::node(world, name, kind, &node),
+            None => Found::only(ResponseCode::NXDomain),
+        },
+    };
+    if found.answers.is_empty() {
+        found.authorities.extend(soa(serial));
+    }
+    found
+}
+
+/// Instances in whatever state but a critical one. Proxies are instances of services of their own too.
+fn instances(
+    world: &World,
+    name: &Name,
+    kind: RecordType,
+    service: &str,
+    tag: Option<&str>,
+    mut proxies: bool,
+) -> Found {
+    let mut all = world.catalog.instances(service);
+    if let Some(of) = service.strip_suffix(PROXY_SUFFIX).filter(|_| all.is_empty() && !proxies) {
+        (all, proxies) = (world.catalog.instances(of), true);
+    }
+    let tagged = |i: &&Instance| tag.is_none_or(|tag| i.tags.iter().any(|own| own.eq_ignore_ascii_case(tag)));
+    let chosen: Vec<&Instance> =
+        all.iter().map(|i| &**i).filter(|i| i.health == Health::Passing).filter(tagged).collect();
+    if chosen.is_empty() {
+        return Found::only(ResponseCode::NXDomain);
+    }
+    let (mut answers, mut additionals) = (Vec::new(), Vec::new());
+    for instance in chosen {
+        let record = if kind == RecordType::SRV {
+            let port = if proxies { instance.proxy_port } else { instance.port };
+            let Some(target) = target(world, instance.address) else { continue };
+            let address = addressed(&target, RecordType::ANY, instance.address);
+            additionals.extend(address.filter(|record| !additionals.contains(record)));
+            let data = RData::SRV(SRV::new(PRIORITY, WEIGHT, port, target));
+            Some(Record::from_rdata(name.clone(), TTL, data))
+        } else {
+            addressed(name, kind, instance.address)
+        };
+        answers.extend(record.filter(|record| !answers.contains(record)));
+    }
+    Found::records(answers, additionals)
+}
+
+fn node(world: &World, name: &Name, kind: RecordType, node: &str) -> Found {
+    let first = world.catalog.on_node(node).and_then(|mut instances| instances.next());
+    let Some(address) = first.and_then(|instance| instance.node_address.parse().ok()) else {
+        return Found::only(ResponseCode::NXDomain);
+    };
+    Found::records(addressed(name, kind, address).into_iter().collect(), Vec::new())
+}
+
+/// The node or else the first service that has an address.
+fn reverse(world: &World, name: &Name, kind: RecordType) -> Found {
+    let Some(network) = name.parse_arpa_name().ok().filter(|n| n.prefix_len() == n.max_prefix_len()) else {
+        return Found::only(ResponseCode::NXDomain);
+    };
+    let all = || world.catalog.services().flat_map(|service| world.catalog.instances(service));
+    let address = network.addr();
+    let node = all().find(|i| i.node_address.parse() == Ok(address)).map(|i| format!("{}.node", i.node));
+    let owner = node.or_else(|| Some(format!("{}.service", all().find(|i| i.address == address)?.service)));
+    let owner = owner.and_then(|owner| full(&owner, world));
+    match owner {
+        None => Found::only(ResponseCode::NXDomain),
+        Some(owner) if matches!(kind, RecordType::PTR | RecordType::ANY) => {
+            Found::records(vec![Record::from_rdata(name.clone(), TTL, RData::PTR(PTR(owner)))], Vec::new())
+        }
+        Some(_) => Found::only(ResponseCode::NoError),
+    }
+}
+
+/// `<hex>.addr.<datacenter>.consul`.
+fn target(world: &World, address: IpAddr) -> Option<Name> {
+    let hex = match address {
+        IpAddr::V4(v4) => format!("{:08x}", v4.to_bits()),
+        IpAddr::V6(v6) => format!("{:032x}", v6.to_bits()),
+    };
+    full(&format!("{hex}.addr"), world)
+}
+
+fn full(name: &str, world: &World) -> Option<Name> {
+    Name::from_ascii(format!("{name}.{}.{DOMAIN}.", world.names.datacenter())).ok()
+}
+
+fn addressed(name: &Name, kind: RecordType, address: IpAddr) -> Option<Record> {
+    let data = match address {
+        IpAddr::V4(v4) if matches!(kind, RecordType::A | RecordType::ANY) => RData::A(v4.into()),
+        IpAddr::V6(v6) if matches!(kind, RecordType::AAAA | RecordType::ANY) => RData::AAAA(v6.into()),
+        _ => return None,
+    };
+    Some(Record::from_rdata(name.clone(), TTL, data))
+}
+
+fn soa(serial: u32) -> Option<Record> {
+    let name = |host: &str| Name::from_ascii(format!("{host}{DOMAIN}.")).ok();
+    let soa = SOA::new(name("ns.")?, name("hostmaster.")?, serial, 3600, 600, 86_400, 0);
+    Some(Record::from_rdata(name("")?, TTL, RData::SOA(soa)))
+}
