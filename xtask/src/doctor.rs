@@ -19,11 +19,12 @@ use Finding::{Good, Limited, Missing};
 
 /// Prints every check; fails when one of them stops everything.
 pub(crate) fn run() -> Result<(), Stop> {
-    let checks: [(&str, Finding); 11] = [
+    let checks: [(&str, Finding); 12] = [
         ("kernel", kernel()),
         ("user namespaces", user_namespaces()),
         ("subordinate ids", subordinate_ids()),
         ("C compiler", program("cc", "gcc")),
+        ("musl (a client in Pods)", program("musl-gcc", "musl-tools")),
         ("libpcap headers", header("/usr/include/pcap/pcap.h", "libpcap-dev")),
         ("iptables", program("iptables-restore", "iptables")),
         ("python3 (fetches Envoy)", program("python3", "python3")),

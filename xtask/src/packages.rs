@@ -15,6 +15,8 @@ const PACKAGES: &[Package] = &[
     // A linker for Rust, and the C compiler that `ring` builds with.
     Package { name: "gcc", present: || find_program("cc").is_some() },
     Package { name: "libc6-dev", present: || Path::new("/usr/include/stdio.h").exists() },
+    // Compiles the test program's client whose names musl resolves.
+    Package { name: "musl-tools", present: || find_program("musl-gcc").is_some() },
     // The capture crate links libpcap.
     Package { name: "libpcap-dev", present: || Path::new("/usr/include/pcap/pcap.h").exists() },
     // connect-init and the simulated nodes run iptables-restore.

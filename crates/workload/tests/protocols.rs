@@ -90,6 +90,60 @@ fn a_dial_is_answered_with_its_canary_and_the_servers_name(#[case] server: &str,
     assert!(report.local.is_some_and(|local| local.ip().is_loopback() && local.port() > 0));
 }
 
+/// Programs differ in who finds addresses for them; what they say of it is the same.
+#[rstest]
+#[case::glibc("glibc", "localhost")]
+#[case::musl("musl", "localhost")]
+#[case::rust("rust", "127.0.0.1")]
+fn a_request_is_answered_whoever_resolves(#[case] resolver: &str, #[case] host: &str) {
+    let server = serve("http", &[]);
+    let request = |path: &str| {
+        let url = format!("http://{host}:{}{path}", server.port);
+        client(&["request", &url, "--canary", "c4n4ry", "--resolver", resolver])
+    };
+    let report = request("/");
+    assert!(answered(&report).contains("c4n4ry"), "{report:?}");
+    assert_eq!((report.instance.as_deref(), report.status, report.ok), (Some("echo-0"), Some(200), true));
+    assert_eq!(report.peer, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port))));
+    assert_eq!(report.uid, Some(nix::unistd::getuid().as_raw()));
+    assert_eq!(report.canary.as_deref(), Some("c4n4ry"));
+    assert!(report.local.is_some_and(|local| local.ip().is_loopback() && local.port() > 0));
+}
+
+#[rstest]
+#[case::refused(None, Outcome::Refused)]
+#[case::closed_without_an_answer(Some(""), Outcome::Reset)]
+#[case::closed_in_an_answer(Some("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), Outcome::Closed)]
+#[case::answered_without_a_length(Some("HTTP/1.1 404 Not Found\r\nx-instance: a\r\n\r\nno"), Outcome::Answered)]
+fn what_musl_is_told(#[case] says: Option<&'static str>, #[case] outcome: Outcome) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let serving = says.map(|says| {
+        let listener = listener.try_clone().expect("a listener");
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            while !stream.read(&mut [0; 1024]).is_ok_and(|count| count > 0) {}
+            stream.write_all(says.as_bytes()).expect("an answer");
+        })
+    });
+    drop(listener);
+    let report = client(&["request", &format!("http://127.0.0.1:{port}"), "--resolver", "musl"]);
+    assert_eq!(report.outcome, outcome, "{report:?}");
+    if outcome == Outcome::Answered {
+        assert_eq!((report.status, report.ok, report.body.as_deref()), (Some(404), false, Some("no")));
+    }
+    serving.map_or(Ok(()), |server| server.join()).expect("the server ends");
+}
+
+#[rstest]
+#[case::glibc("glibc")]
+#[case::musl("musl")]
+fn a_c_library_looks_names_up(#[case] resolver: &str) {
+    let report = client(&["lookup", "localhost", "--resolver", resolver]);
+    assert_eq!((report.outcome, report.rcode.as_deref()), (Outcome::Answered, Some("NOERROR")));
+    assert!(report.answers.is_some_and(|all| all.iter().all(std::net::IpAddr::is_loopback) && !all.is_empty()));
+}
+
 #[rstest]
 #[case("http", "http", "ping-http1")]
 #[case("grpc", "grpc", "ping-grpc")]

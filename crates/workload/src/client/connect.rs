@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::attempt::{Attempt, Failure};
 use super::target::Target;
+use super::{Library, lookup};
 
 /// How a socket is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +42,20 @@ impl Technique {
     }
 }
 
-/// The addresses of a name, as any program of the system finds them.
-pub(super) async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, Failure> {
+/// The addresses of a name: as any program of the system finds them, or by our own resolver.
+pub(super) async fn resolve(attempt: &Attempt, target: &Target) -> Result<Vec<SocketAddr>, Failure> {
     let host = target.host.as_str();
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, target.port)]);
+    }
+    match target.library {
+        Library::Glibc => {}
+        Library::Rust => {
+            let stub = lookup::Resolver::new(None).map_err(|error| Failure::Local(format!("{error:#}")))?;
+            let found = lookup::find(attempt, &stub, host, lookup::Transport::Udp).await?;
+            return Ok(found.into_iter().map(|address| SocketAddr::new(address, target.port)).collect());
+        }
+        Library::Musl => return Err(Failure::Local("musl's resolver is not in this program".to_owned())),
     }
     match tokio::net::lookup_host((host, target.port)).await {
         Ok(found) => Ok(found.collect()),
@@ -65,7 +75,7 @@ pub(super) async fn connect(
     technique: Option<Technique>,
 ) -> Result<TcpStream, Failure> {
     let mut last = Failure::NoSuchName(format!("look up {}: no address", target.host));
-    for peer in resolve(target).await? {
+    for peer in resolve(attempt, target).await? {
         match connect_to(attempt, peer, technique).await {
             Ok(stream) => {
                 attempt.connected();

@@ -9,14 +9,14 @@ use super::attempt::{Attempt, Failure};
 use super::connect::resolve;
 use super::target::Target;
 
-async fn first_address(target: &Target) -> Result<SocketAddr, Failure> {
+async fn first_address(attempt: &Attempt, target: &Target) -> Result<SocketAddr, Failure> {
     let none = || Failure::NoSuchName(format!("look up {}: no address", target.host));
-    resolve(target).await?.into_iter().next().ok_or_else(none)
+    resolve(attempt, target).await?.into_iter().next().ok_or_else(none)
 }
 
 /// Sends a datagram and waits for one.
 pub(super) async fn udp(attempt: &Attempt, target: &Target, message: &[u8]) -> Result<(), Failure> {
-    let peer = first_address(target).await?;
+    let peer = first_address(attempt, target).await?;
     attempt.sockets(None, peer);
     let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
@@ -31,7 +31,7 @@ pub(super) async fn udp(attempt: &Attempt, target: &Target, message: &[u8]) -> R
 
 /// Sends an echo request that carries the message and waits for it to come back.
 pub(super) async fn icmp(attempt: &Attempt, target: &Target, message: &[u8]) -> Result<(), Failure> {
-    let peer = first_address(target).await?;
+    let peer = first_address(attempt, target).await?;
     attempt.sockets(None, peer);
     let (protocol, request, reply) =
         if peer.is_ipv4() { (Protocol::ICMPV4, 8, 0) } else { (Protocol::ICMPV6, 128, 129) };

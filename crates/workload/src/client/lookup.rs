@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::attempt::{Attempt, Failure};
+use super::connect::resolve;
+use super::target::Target;
 
 const CONFIGURATION: &str = "/etc/resolv.conf";
 /// How long one server is waited for before the next one is asked.
@@ -86,13 +88,38 @@ struct Answer {
     addresses: Vec<IpAddr>,
 }
 
-/// Looks a name's addresses up.
+/// Looks a name's addresses up, for their own sake.
 pub(super) async fn look_up(
     attempt: &Attempt,
     resolver: &Resolver,
     name: &str,
     transport: Transport,
 ) -> Result<(), Failure> {
+    let addresses = find(attempt, resolver, name, transport).await?;
+    attempt.answer(addresses.iter().map(|address| format!("{address}\n")).collect::<String>().into_bytes());
+    Ok(())
+}
+
+/// As [`look_up`], with the resolver that every program of the system has.
+pub(super) async fn by_the_system(attempt: &Attempt, name: String) -> Result<(), Failure> {
+    let sockets = resolve(attempt, &Target::without_port(&name)).await?;
+    let mut addresses: Vec<IpAddr> = sockets.iter().map(SocketAddr::ip).collect();
+    addresses.dedup();
+    attempt.answer(addresses.iter().map(|address| format!("{address}\n")).collect::<String>().into_bytes());
+    attempt.note(|report| {
+        report.rcode = Some(mnemonic(ResponseCode::NoError));
+        report.answers = Some(addresses);
+    });
+    Ok(())
+}
+
+/// The addresses of a name; there is at least one.
+pub(super) async fn find(
+    attempt: &Attempt,
+    resolver: &Resolver,
+    name: &str,
+    transport: Transport,
+) -> Result<Vec<IpAddr>, Failure> {
     let mut verdict = None;
     for candidate in resolver.candidates(name) {
         let answer = ask_servers(attempt, resolver, &candidate, transport).await?;
@@ -102,9 +129,7 @@ pub(super) async fn look_up(
             report.answers = Some(answer.addresses.clone());
         });
         if !answer.addresses.is_empty() {
-            let body: String = answer.addresses.iter().map(|address| format!("{address}\n")).collect();
-            attempt.answer(body.into_bytes());
-            return Ok(());
+            return Ok(answer.addresses);
         }
         // a server's failure is worth more to know than that another candidate does not exist
         if verdict.is_none_or(|kept| kept == ResponseCode::NXDomain) {

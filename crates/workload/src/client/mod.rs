@@ -19,6 +19,7 @@ mod connect;
 mod datagram;
 mod http;
 mod lookup;
+mod musl;
 mod raw;
 mod target;
 mod tls;
@@ -32,6 +33,21 @@ pub(crate) struct Common {
     /// Time for the whole attempt, name resolution included.
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     timeout_ms: u64,
+    /// Whose resolver finds addresses.
+    #[arg(long, value_enum, default_value_t)]
+    resolver: Library,
+}
+
+/// Resolvers that programs have.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Library {
+    /// `getaddrinfo` of the system.
+    #[default]
+    Glibc,
+    /// `getaddrinfo` of a static program.
+    Musl,
+    /// A stub resolver in Rust.
+    Rust,
 }
 
 /// Protocols that can be dialled.
@@ -115,6 +131,9 @@ pub(crate) struct LookupOptions {
     /// Name server to ask [default: those of /etc/resolv.conf].
     #[arg(long, value_name = "IP:PORT")]
     server: Option<std::net::SocketAddr>,
+    /// Whose resolver asks; only the one in Rust can be told whom to ask and how.
+    #[arg(long, value_enum, default_value = "rust")]
+    resolver: Library,
     /// Time for the whole look-up.
     #[arg(long, value_name = "MS", default_value_t = 5000)]
     timeout_ms: u64,
@@ -141,10 +160,24 @@ impl Common {
     fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
+
+    /// The resolver, unless it is that of a program that makes nothing but requests and look-ups.
+    fn in_this_program(&self) -> anyhow::Result<Library> {
+        match self.resolver {
+            Library::Musl => bail!("dial with musl's resolver: there are `request` and `lookup` only"),
+            other => Ok(other),
+        }
+    }
 }
 
 /// Makes the attempts and says whether each was answered.
 pub(crate) async fn request(options: RequestOptions) -> anyhow::Result<bool> {
+    if options.http.common.resolver == Library::Musl {
+        if options.count != 1 {
+            bail!("request {} {} times with musl's resolver: it makes one request", options.http.url, options.count);
+        }
+        match musl::request(&options.http)? {}
+    }
     let mut all = true;
     for attempt in 0..options.count {
         if attempt > 0 {
@@ -186,7 +219,7 @@ async fn input_ended() {
 }
 
 async fn once(options: &HttpOptions) -> anyhow::Result<Report> {
-    let target = Target::of_url(&options.url)?;
+    let target = Target::of_url(&options.url)?.resolved_by(options.common.in_this_program()?);
     let attempt = Attempt::new(options.common.canary.clone());
     let timeout = options.common.timeout();
     Ok(match target.scheme {
@@ -217,7 +250,7 @@ pub(crate) async fn send(options: SendOptions) -> anyhow::Result<bool> {
     match Payload::parse(&payload) {
         Payload::Bytes(bytes) => exchange(protocol, &target, &common, None, bytes).await,
         Payload::Stream(stream) if protocol == Protocol::Tcp => {
-            let target = Target::new(&target)?;
+            let target = Target::new(&target)?.resolved_by(common.in_this_program()?);
             let attempt = Attempt::new(common.canary.clone());
             let timeout = common.timeout().max(stream.duration() + Duration::from_secs(60));
             print(&attempt.run(timeout, raw::stream(&attempt, &target, &stream)).await)
@@ -237,6 +270,7 @@ async fn exchange(
         bail!("dial {protocol:?} by a technique: there are techniques for TCP connections only");
     }
     let target = if protocol == Protocol::Icmp { Target::without_port(target) } else { Target::new(target)? };
+    let target = target.resolved_by(common.in_this_program()?);
     let attempt = Attempt::new(common.canary.clone());
     let message = attempt.message(&payload);
     let timeout = common.timeout();
@@ -260,17 +294,28 @@ async fn exchange(
 
 /// Asks name servers.
 pub(crate) async fn look_up(options: LookupOptions) -> anyhow::Result<bool> {
-    let LookupOptions { name, protocol, server, timeout_ms } = options;
+    let LookupOptions { name, protocol, server, resolver, timeout_ms } = options;
+    let timeout = Duration::from_millis(timeout_ms);
+    if resolver != Library::Rust && (server.is_some() || protocol != lookup::Transport::Udp) {
+        bail!("look up {name} with the resolver of a C library: it decides itself whom it asks, and over what");
+    }
+    match resolver {
+        Library::Musl => match musl::look_up(&name)? {},
+        Library::Glibc => {
+            let attempt = Attempt::new(None);
+            return print(&attempt.run(timeout, lookup::by_the_system(&attempt, name)).await);
+        }
+        Library::Rust => {}
+    }
     let resolver = lookup::Resolver::new(server)?;
     let attempt = Attempt::new(None);
-    let timeout = Duration::from_millis(timeout_ms);
     print(&attempt.run(timeout, lookup::look_up(&attempt, &resolver, &name, protocol)).await)
 }
 
 /// Dials with TLS and a certificate.
 pub(crate) async fn tls(options: TlsOptions) -> anyhow::Result<bool> {
     let TlsOptions { target, common, cert, key, sni } = options;
-    let target = Target::new(&target)?;
+    let target = Target::new(&target)?.resolved_by(common.in_this_program()?);
     let config = match (&cert, &key) {
         (Some(cert), Some(key)) => tls::presenting(cert, key)?,
         _ => tls::anonymous()?,

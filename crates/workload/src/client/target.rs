@@ -2,6 +2,8 @@
 
 use anyhow::{Context, anyhow, bail};
 
+use super::Library;
+
 /// What a URL begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scheme {
@@ -19,6 +21,8 @@ pub(super) struct Target {
     pub(super) port: u16,
     /// Path and query; `/` unless a URL says more.
     pub(super) path: String,
+    /// Who finds the addresses of the host.
+    pub(super) library: Library,
 }
 
 impl Target {
@@ -27,11 +31,17 @@ impl Target {
         let (host, port) =
             text.rsplit_once(':').ok_or_else(|| anyhow!("dial {text:?}: expected host:port, there is no port"))?;
         let port = port.parse().with_context(|| format!("dial {text:?}: {port:?} is no port"))?;
-        Ok(Self { scheme: Scheme::Http, host: unbracketed(host), port, path: "/".to_owned() })
+        Ok(Self { scheme: Scheme::Http, port, ..Self::without_port(host) })
     }
 
     pub(super) fn without_port(host: &str) -> Self {
-        Self { scheme: Scheme::Tcp, host: unbracketed(host), port: 0, path: "/".to_owned() }
+        Self {
+            scheme: Scheme::Tcp,
+            host: unbracketed(host),
+            port: 0,
+            path: "/".to_owned(),
+            library: Library::default(),
+        }
     }
 
     pub(super) fn of_url(url: &str) -> anyhow::Result<Self> {
@@ -54,6 +64,10 @@ impl Target {
             _ => Self::new(authority)?,
         };
         Ok(Self { scheme, path: path.to_owned(), ..target })
+    }
+
+    pub(super) fn resolved_by(self, library: Library) -> Self {
+        Self { library, ..self }
     }
 
     /// As a `Host` header has it.
@@ -91,7 +105,8 @@ mod tests {
         #[case] authority: &str,
     ) {
         let target = Target::of_url(url).expect("a URL");
-        assert_eq!(target, Target { scheme, host: host.to_owned(), port, path: path.to_owned() });
+        let library = Library::Glibc;
+        assert_eq!(target, Target { scheme, host: host.to_owned(), port, path: path.to_owned(), library });
         assert_eq!(target.authority(), authority);
     }
 
