@@ -517,6 +517,11 @@ async fn names_of_services_are_resolved(#[case] tcp: bool) {
     while resolve(&client, server, "api.service.consul.", RecordType::A, tcp).await.1 != ["240.0.0.7"] {
         assert!(Instant::now() < deadline, "the question is not passed on");
     }
+    // What is asked over TCP is passed on over TCP, and its answer need not fit a datagram.
+    let many: Vec<IpAddr> = (1..=60).map(|i| IpAddr::from([240, 0, 1, i])).collect();
+    second.set_host("many.service.consul", &many);
+    let (_, answers) = resolve(&client, server, "many.service.consul.", RecordType::A, tcp).await;
+    assert_eq!(answers.len(), if tcp { many.len() } else { 0 });
     second.stop().await;
     dns.stop().await;
 }

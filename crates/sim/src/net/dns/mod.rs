@@ -17,8 +17,10 @@ use tokio_util::task::TaskTracker;
 use super::services::{Snapshot, follow};
 use crate::Station;
 
+mod forward;
 mod zone;
 
+use forward::{Transport, ask};
 use zone::{Reply, Zone};
 
 /// The port of every DNS server.
@@ -126,7 +128,7 @@ async fn serve_udp(server: Arc<Server>, socket: UdpSocket) {
                 let (server, socket) = (Arc::clone(&server), Arc::clone(&socket));
                 let bytes = buffer[..length].to_vec();
                 tokio::spawn(async move {
-                    if let Some(answer) = server.forwarded(elsewhere, &query, &bytes).await {
+                    if let Some(answer) = server.forwarded(elsewhere, &query, &bytes, Transport::Udp).await {
                         let _ = socket.send_to(&answer, peer).await;
                     }
                 });
@@ -160,7 +162,9 @@ async fn conversation(server: Arc<Server>, mut stream: TcpStream) -> io::Result<
         let query = Message::from_vec(&bytes).map_err(io::Error::other)?;
         let answer = match server.answer(&query) {
             Answer::Now(answer) => answer.to_vec().map_err(io::Error::other)?,
-            Answer::Ask(elsewhere) => server.forwarded(elsewhere, &query, &bytes).await.unwrap_or_default(),
+            Answer::Ask(elsewhere) => {
+                server.forwarded(elsewhere, &query, &bytes, Transport::Tcp).await.unwrap_or_default()
+            }
         };
         stream.write_u16(u16::try_from(answer.len()).map_err(io::Error::other)?).await?;
         stream.write_all(&answer).await?;
@@ -196,8 +200,14 @@ impl Server {
     }
 
     /// Asks the server of another domain. What it says is passed on as it is; its silence becomes a failure.
-    async fn forwarded(&self, server: SocketAddr, query: &Message, bytes: &[u8]) -> Option<Vec<u8>> {
-        let asked = tokio::time::timeout(FORWARD_TIMEOUT, self.ask(server, bytes)).await;
+    async fn forwarded(
+        &self,
+        server: SocketAddr,
+        query: &Message,
+        bytes: &[u8],
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
+        let asked = tokio::time::timeout(FORWARD_TIMEOUT, ask(&self.netns, server, bytes, transport)).await;
         match asked {
             Ok(Ok(answer)) => Some(answer),
             _ => {
@@ -206,22 +216,6 @@ impl Server {
                 answer.to_vec().ok()
             }
         }
-    }
-
-    async fn ask(&self, server: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        let any: IpAddr = match server {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let netns = self.netns.clone();
-        let socket = tokio::task::spawn_blocking(move || netns.udp_bind(SocketAddr::new(any, 0)));
-        let socket = UdpSocket::from_std(socket.await.map_err(io::Error::other)??)?;
-        socket.connect(server).await?;
-        socket.send(bytes).await?;
-        let mut answer = vec![0; usize::from(u16::MAX)];
-        let length = socket.recv(&mut answer).await?;
-        answer.truncate(length);
-        Ok(answer)
     }
 }
 
