@@ -1,4 +1,8 @@
 //! Points a Pod's resolver to the sidecar, with the cluster's own name servers behind it.
+//!
+//! glibc asks them in this order and goes on to the next where one refuses or fails. musl asks all at once, ignores refusals,
+//! and believes the first that knows or denies a name: whatever the order, its programs find names of Consul for certain only
+//! where the cluster's DNS passes the domain `consul` on (a stub domain), or `-cluster-dns` names servers that do.
 
 use crate::Settings;
 use k8s_openapi::api::core::v1::{PodDNSConfig, PodDNSConfigOption, PodSpec};
