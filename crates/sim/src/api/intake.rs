@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::codec::{self, Mismatch};
 use super::status::{ApiError, Result};
-use super::{defaults, metadata};
+use super::{defaults, metadata, schema};
 
 /// Takes an object from a client, who is told of fields that the kind does not have.
 pub(crate) fn from_client(call: &Call, mut given: Value) -> Result<Value> {
@@ -21,9 +21,12 @@ pub(crate) fn from_client(call: &Call, mut given: Value) -> Result<Value> {
         codec::quantities_to_text(&mut given);
     }
     let mut object = decode(call, &given)?;
+    let unknown = match &call.kind.schema {
+        Some(schema) => schema::fit(schema, &mut object),
+        None => codec::unknown_fields(&given, &object),
+    };
     let validation = call.param("fieldValidation").unwrap_or("Warn");
-    if call.kind.codec.is_some() && validation != "Ignore" {
-        let unknown = codec::unknown_fields(&given, &object);
+    if validation != "Ignore" {
         if validation == "Strict" && !unknown.is_empty() {
             let list: Vec<_> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
             return Err(ApiError::bad_request(format!(
@@ -43,6 +46,9 @@ pub(crate) fn from_client(call: &Call, mut given: Value) -> Result<Value> {
 /// Takes an object that a webhook or a patch has changed.
 pub(crate) fn from_patch(call: &Call, given: &Value) -> Result<Value> {
     let mut object = decode(call, given)?;
+    if let Some(schema) = &call.kind.schema {
+        schema::fit(schema, &mut object);
+    }
     defaults::fill(&call.kind, &mut object);
     Ok(object)
 }

@@ -22,8 +22,10 @@ pub(crate) struct Kind {
     /// Whether `/status` exists and the main endpoint leaves `status` alone.
     pub(crate) status: bool,
     pub(crate) scale: bool,
-    /// The typed reader; absent for custom resources, which are taken as they are.
+    /// The typed reader; absent for custom resources, which have a schema.
     pub(crate) codec: Option<Codec>,
+    /// The schema of a custom resource; absent for built-in kinds.
+    pub(crate) schema: Option<Value>,
     /// Where the store keeps the objects of every version.
     pub(crate) shelf: String,
 }
@@ -189,6 +191,7 @@ impl Registry {
                 status,
                 scale,
                 codec: Some(codec),
+                schema: None,
                 shelf: shelf(group, plural),
             };
             ((group.to_owned(), version.to_owned(), plural.to_owned()), Arc::new(kind))
@@ -231,6 +234,7 @@ impl Registry {
                 status: version["subresources"]["status"].is_object(),
                 scale: version["subresources"]["scale"].is_object(),
                 codec: None,
+                schema: Some(version["schema"]["openAPIV3Schema"].clone()),
                 shelf: shelf(&group, &plural),
             };
             kinds.insert((group.clone(), kind.version.clone(), plural.clone()), Arc::new(kind));

@@ -1,8 +1,8 @@
 //! A Kubernetes API server in this process: HTTPS for real clients, a direct client for the lab's own parts.
 //!
 //! What it is to a client: discovery, the usual verbs, patches, watches, selectors, subresources, exec and logs,
-//! admission webhooks, Pod Security levels, tokens, RBAC. What it is not: custom resources are not checked against their
-//! schema; server-side apply is a create or a merge without field owners.
+//! admission webhooks, Pod Security levels, tokens, RBAC, custom resources checked against their schemas. What it is not:
+//! server-side apply is a create or a merge without field owners.
 
 mod admission;
 mod allocate;
@@ -29,6 +29,7 @@ mod pki;
 mod rbac;
 mod read;
 mod route;
+mod schema;
 mod selector;
 mod server;
 mod status;

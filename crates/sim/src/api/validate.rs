@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
+use super::schema;
 use super::status::{ApiError, FieldError, Result};
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
@@ -15,6 +16,9 @@ pub(crate) fn new(kind: &Kind, object: &Value) -> Result<()> {
     name(kind, object, &mut mistakes);
     labels("metadata.labels", &object["metadata"]["labels"], &mut mistakes);
     content(kind, object, &mut mistakes);
+    if let Some(schema) = &kind.schema {
+        schema::check(schema, object, "", &mut mistakes);
+    }
     finish(kind, object, &mistakes)
 }
 
@@ -56,6 +60,11 @@ pub(crate) fn update(kind: &Kind, subresource: Option<&str>, before: &Value, aft
     }
     if subresource.is_none() && !kind.is_pod() {
         content(kind, after, &mut mistakes);
+    }
+    if let Some(schema) = &kind.schema {
+        schema::check(schema, after, "", &mut mistakes);
+        // what a status says is no reason to refuse it for what the spec has said all the time
+        mistakes.retain(|mistake| subresource != Some("status") || !mistake.field.starts_with("spec"));
     }
     finish(kind, after, &mistakes)
 }
@@ -149,6 +158,7 @@ fn content(kind: &Kind, object: &Value, mistakes: &mut Vec<FieldError>) {
                 let why = format!("must be spec.names.plural+\".\"+spec.group ({wanted})");
                 mistakes.push(FieldError::invalid("metadata.name", &object["metadata"]["name"], &why));
             }
+            schema::definition(spec, mistakes);
         }
         _ => {}
     }

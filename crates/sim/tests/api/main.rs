@@ -6,4 +6,5 @@ mod manifests;
 mod node;
 mod objects;
 mod patches;
+mod schemas;
 mod webhooks;
