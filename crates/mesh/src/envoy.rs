@@ -13,6 +13,7 @@ mod hcm;
 mod inbound;
 mod outbound;
 mod rbac;
+mod routing;
 mod tls;
 
 pub(crate) use outbound::{Choice, Upstream, choose, frame, is_implicit};

@@ -39,6 +39,16 @@ impl Says<'_> {
     }
 }
 
+/// Consul's number for how exact a rule is; the higher one counts.
+pub(crate) fn precedence(destination: &str, source: &str) -> u8 {
+    match (destination, source) {
+        ("*", "*") => 5,
+        ("*", _) => 6,
+        (_, "*") => 8,
+        _ => 9,
+    }
+}
+
 /// The rules at `destination`, highest precedence first: exact before wildcard, of the destination before the source.
 /// A rule that a former one hides is left out.
 pub(crate) fn rules_at<'a>(config: &'a Config, destination: &str, protocol: Protocol) -> Vec<Rule<'a>> {
@@ -57,11 +67,20 @@ pub(crate) fn rules_at<'a>(config: &'a Config, destination: &str, protocol: Prot
 
 /// Whether `destination` is an upstream of `source` without being named: it may talk to it, or make some requests.
 pub(crate) fn visible(config: &Config, default: Intention, source: &str, destination: &str) -> bool {
+    decide(config, default, source, destination, true)
+}
+
+/// Whether `source` may connect to `destination` whatever it requests.
+pub(crate) fn allowed(config: &Config, default: Intention, source: &str, destination: &str) -> bool {
+    decide(config, default, source, destination, false)
+}
+
+fn decide(config: &Config, default: Intention, source: &str, destination: &str, some_requests: bool) -> bool {
     let protocol = config.protocol(destination);
     let rules = rules_at(config, destination, protocol);
     match rules.iter().find(|r| r.source == "*" || r.source == source).map(|r| r.says) {
         Some(Says::Connection(action)) => action == Action::Allow,
-        Some(Says::Requests(_)) => true,
+        Some(Says::Requests(_)) => some_requests,
         None => default == Intention::Allow,
     }
 }

@@ -131,12 +131,14 @@ async fn every_configuration_is_valid() -> Result<()> {
             "ServiceDefaults",
             "server",
             json!({
-                "protocol": "http", "mutualTLSMode": "permissive", "maxInboundConnections": 10,
+                "protocol": "http", "mutualTLSMode": "permissive", "maxInboundConnections": 10, "localConnectTimeoutMs": 250,
+                "localRequestTimeoutMs": 1500, "balanceInboundConnections": "exact_balance",
                 "expose": {"paths": [{"path": "/metrics", "localPathPort": 9090, "listenerPort": 22000}]},
             }),
         ),
         ("ServiceDefaults", "db", json!({"transparentProxy": {"dialedDirectly": true}})),
         ("ServiceDefaults", "api", json!({"protocol": "grpc", "transparentProxy": {"dialedDirectly": true}})),
+        ("ServiceDefaults", "v2", json!({"protocol": "grpc"})),
         ("Mesh", "mesh", json!({"allowEnablingPermissiveMutualTLS": true})),
         ("ServiceResolver", "old", json!({"redirect": {"service": "db"}})),
         (
@@ -151,8 +153,38 @@ async fn every_configuration_is_valid() -> Result<()> {
             "api",
             json!({"routes": [{
                 "match": {"http": {"pathPrefix": "/v2", "methods": ["GET"], "header": [{"name": "x", "exact": "y"}]}},
-                "destination": {"service": "v2", "prefixRewrite": "/", "requestTimeout": "3s"},
+                "destination": {
+                    "service": "v2", "prefixRewrite": "/", "requestTimeout": "3s", "idleTimeout": "1m", "numRetries": 2,
+                    "retryOn": ["reset"], "retryOnConnectFailure": true, "retryOnStatusCodes": [503],
+                    "requestHeaders": {"add": {"a": "1"}, "set": {"b": "2"}, "remove": ["c"]},
+                    "responseHeaders": {"set": {"d": "4"}, "remove": ["server"]},
+                },
+            }, {
+                "match": {"http": {"pathExact": "/V3", "caseInsensitive": true, "queryParam": [{"name": "q", "present": true}]}},
             }]}),
+        ),
+        (
+            "ServiceSplitter",
+            "v2",
+            json!({"splits": [
+                {"weight": 99.99, "requestHeaders": {"set": {"x-part": "most"}}}, {"weight": 0.01, "service": "api"},
+            ]}),
+        ),
+        (
+            "ServiceResolver",
+            "v2",
+            json!({"loadBalancer": {
+                "policy": "ringHash", "ringHashConfig": {"minimumRingSize": 64, "maximumRingSize": 1024}, "hashPolicies": [
+                    {"field": "header", "fieldValue": "x-user", "terminal": true},
+                    {"field": "cookie", "fieldValue": "id", "cookieConfig": {"ttl": "1h", "path": "/"}},
+                    {"field": "query_parameter", "fieldValue": "q"}, {"sourceIP": true},
+                ],
+            }}),
+        ),
+        (
+            "ServiceResolver",
+            "api",
+            json!({"loadBalancer": {"policy": "leastRequest", "leastRequestConfig": {"choiceCount": 3}}}),
         ),
         (
             "ServiceIntentions",
@@ -216,6 +248,25 @@ fn with_probe(port: u16) -> Value {
     }]}})
 }
 
+/// Puts routes where Envoy would ask for them, so that they are validated as well.
+fn inline_routes(value: &mut Value, routes: &Value) {
+    if let Some(name) = value["rds"]["route_config_name"].as_str() {
+        let mut inline = routes[name].clone();
+        if let (Some(inline), Some(manager)) = (inline.as_object_mut(), value.as_object_mut()) {
+            inline.remove("@type");
+            manager.remove("rds");
+        }
+        value["route_config"] = inline;
+        return;
+    }
+    let inner: Box<dyn Iterator<Item = &mut Value>> = match value {
+        Value::Object(fields) => Box::new(fields.values_mut()),
+        Value::Array(items) => Box::new(items.iter_mut()),
+        _ => return,
+    };
+    inner.for_each(|inner| inline_routes(inner, routes));
+}
+
 /// Envoy accepts the configuration as its own.
 fn validate(config: &Value, default_intention: Intention) -> Result<()> {
     let all = |section: &str| config[section].as_object().map(|s| s.values().cloned().collect::<Vec<_>>());
@@ -228,6 +279,9 @@ fn validate(config: &Value, default_intention: Intention) -> Result<()> {
         },
     }));
     let mut listeners = all("listeners").context("listeners")?;
+    for listener in &mut listeners {
+        inline_routes(listener, &config["routes"]);
+    }
     for resource in clusters.iter_mut().chain(&mut listeners) {
         // static resources are not wrapped in `Any`
         resource.as_object_mut().context("a resource")?.remove("@type");

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::objects::{Cluster, Entry, Unseen};
 use super::{Change, status};
-use crate::config::accept::{Resource, Verdict, accept};
+use crate::config::accept::{Accepted, Resource, Verdict, without_effect};
 use crate::kept::Keeper;
 use crate::world::{Problem, World};
 
@@ -47,6 +47,7 @@ pub(crate) async fn reconcile(
 #[derive(Default)]
 pub(crate) struct Reconciler {
     cluster: Cluster,
+    acceptance: Accepted,
     accepted: BTreeSet<Entry>,
     refused: Vec<Problem>,
     /// Whether everything there is had been heard of when the last world was made.
@@ -113,7 +114,8 @@ impl Reconciler {
     /// Accepts all entries anew. One may be applied now, or no longer, because of another.
     fn accept(&mut self, world: &mut World, say: &mut impl FnMut(&ApiResource, &Resource, &Verdict)) {
         let resources = self.cluster.resources();
-        let (config, verdicts) = accept(resources.iter().map(|(_, r)| r), world.names.datacenter());
+        let (config, verdicts) =
+            self.acceptance.accept(resources.iter().map(|(_, r)| r), world.names.datacenter());
         let mut accepted = BTreeSet::new();
         self.refused.clear();
         for ((api, resource), (_, verdict)) in resources.iter().zip(&verdicts) {
@@ -121,7 +123,7 @@ impl Reconciler {
             if verdict.is_ok() {
                 accepted.insert((resource.kind.clone(), (resource.namespace.clone(), resource.name.clone())));
             }
-            for message in verdict.as_ref().err().into_iter().flatten() {
+            for message in verdict.as_ref().err().into_iter().flatten().chain(&without_effect(resource)) {
                 let object = format!("{} {}/{}", resource.kind, resource.namespace, resource.name);
                 self.refused.push(Problem { object, message: message.clone() });
             }

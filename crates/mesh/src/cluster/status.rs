@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::config::accept::{Resource, Verdict};
+use crate::config::accept::{Resource, Verdict, without_effect};
 
 /// Patches conditions from a task of its own, so that the mesh waits for nobody.
 pub(super) struct Writer {
@@ -39,6 +39,10 @@ impl Writer {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.insert(resource.uid.clone(), news.clone()).is_some_and(|last| last == news) {
             return;
+        }
+        let (kind, name) = (&resource.kind, &resource.name);
+        for what in verdict.as_ref().err().into_iter().flatten().chain(&without_effect(resource)) {
+            tracing::warn!(%kind, %name, %what, "not everything that the resource asks for is done");
         }
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let status = json!({

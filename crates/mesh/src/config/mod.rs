@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 pub(crate) mod accept;
+pub(crate) mod json;
 mod schema;
 
 pub(crate) use schema::*;
@@ -15,11 +16,13 @@ pub(crate) struct Config {
     /// By destination, `*` included.
     pub(crate) intentions: BTreeMap<String, Vec<IntentionSource>>,
     pub(crate) service_defaults: BTreeMap<String, ServiceDefaults>,
-    pub(crate) proxy_defaults: ProxyDefaults,
-    pub(crate) mesh: MeshEntry,
+    pub(crate) proxy_defaults: Option<ProxyDefaults>,
+    pub(crate) mesh: Option<MeshEntry>,
     pub(crate) resolvers: BTreeMap<String, ServiceResolver>,
     pub(crate) routers: BTreeMap<String, ServiceRouter>,
     pub(crate) splitters: BTreeMap<String, ServiceSplitter>,
+    /// Every one of them as it was written, by Consul's kind and name.
+    pub(crate) entries: BTreeMap<&'static str, BTreeMap<String, serde_json::Value>>,
 }
 
 /// What a service speaks.
@@ -62,24 +65,33 @@ impl Protocol {
 impl Config {
     /// What `service` speaks: its own defaults, then the proxy defaults, then tcp.
     pub(crate) fn protocol(&self, service: &str) -> Protocol {
-        self.service_defaults
-            .get(service)
-            .and_then(|d| d.protocol)
-            .or(self.proxy_defaults.config.protocol)
-            .unwrap_or_default()
+        let of_service = self.service_defaults.get(service).and_then(|d| d.protocol);
+        of_service.or_else(|| self.proxy_defaults.as_ref()?.config.protocol).unwrap_or_default()
     }
 
     /// Whether client proxies get a way to dial the instances of `service` by their own addresses.
     pub(crate) fn dialed_directly(&self, service: &str) -> bool {
         let of_service = self.service_defaults.get(service).and_then(|d| d.transparent_proxy.as_ref());
-        of_service.or(self.proxy_defaults.transparent_proxy.as_ref()).is_some_and(|t| t.dialed_directly)
+        let of_all = self.proxy_defaults.as_ref().and_then(|d| d.transparent_proxy.as_ref());
+        of_service.or(of_all).is_some_and(|t| t.dialed_directly)
     }
 
     /// Whether connections without TLS to the application port of `service` are let through.
     pub(crate) fn permissive_mtls(&self, service: &str) -> bool {
         let of_service = self.service_defaults.get(service).and_then(|d| d.mutual_tls_mode);
-        self.mesh.allow_enabling_permissive_mutual_tls
-            && of_service.or(self.proxy_defaults.mutual_tls_mode) == Some(MutualTlsMode::Permissive)
+        let mode = of_service.or_else(|| self.proxy_defaults.as_ref()?.mutual_tls_mode);
+        mode == Some(MutualTlsMode::Permissive)
+    }
+
+    /// Paths of `service` that are reachable without TLS.
+    pub(crate) fn exposed(&self, service: &str) -> &[ExposePath] {
+        let of_service = self.service_defaults.get(service).map(|d| &d.expose.paths);
+        of_service.or_else(|| Some(&self.proxy_defaults.as_ref()?.expose.paths)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether proxies connect to nothing but services of the mesh.
+    pub(crate) fn mesh_destinations_only(&self) -> bool {
+        self.mesh.as_ref().is_some_and(|mesh| mesh.transparent_proxy.mesh_destinations_only)
     }
 
     /// Services that an entry names as its subject: each has a virtual address even without instances.

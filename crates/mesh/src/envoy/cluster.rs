@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Resources, socket_address, tls, typed};
+use super::{Resources, routing, socket_address, tls, typed};
 use crate::catalog::health_entry;
 use crate::chain::{CONNECT_TIMEOUT, Resolved, Target};
 use crate::feed::config_source;
@@ -24,6 +24,7 @@ pub(super) fn resolved(world: &World, resolved: &Resolved, resources: &mut Resou
     let name = world.names.sni(&resolved.target.service, resolved.target.subset.as_deref());
     if resolved.failover.is_empty() {
         instances(world, &resolved.target, name.clone(), resolved.connect_timeout, resources);
+        routing::load_balancer(resolved, &name, resources);
         return name;
     }
     let targets = std::iter::once(&resolved.target).chain(&resolved.failover);
@@ -33,6 +34,7 @@ pub(super) fn resolved(world: &World, resolved: &Resolved, resources: &mut Resou
             let sni = world.names.sni(&target.service, target.subset.as_deref());
             let member = format!("failover-target~{i}~{sni}");
             instances(world, target, member.clone(), resolved.connect_timeout, resources);
+            routing::load_balancer(resolved, &member, resources);
             member
         })
         .collect();

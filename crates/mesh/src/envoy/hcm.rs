@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::cluster::{resolved, seconds};
-use super::{Resources, typed};
-use crate::chain::{Chain, ChainRoute};
+use super::cluster::resolved;
+use super::{Resources, routing, typed};
+use crate::chain::{Chain, ChainRoute, Leg};
 use crate::config::{HeaderMatch, HttpMatch, Protocol};
 use crate::world::World;
 
@@ -43,25 +43,28 @@ pub(super) fn of_chain(world: &World, name: &str, host: &str, chain: &Chain, res
 }
 
 fn route(world: &World, route: &ChainRoute, resources: &mut Resources) -> Value {
-    let clusters: Vec<(f64, String)> =
-        route.split.iter().map(|(weight, target)| (*weight, resolved(world, target, resources))).collect();
+    let clusters: Vec<(&Leg, String)> =
+        route.split.iter().map(|leg| (leg, resolved(world, &leg.to, resources))).collect();
+    let mut rendered = json!({"match": request(&route.matches)});
     let mut action = match clusters.as_slice() {
-        [(_, cluster)] => json!({"cluster": cluster}),
+        [(leg, cluster)] => {
+            routing::headers(&leg.headers, &mut rendered);
+            json!({"cluster": cluster})
+        }
         several => {
-            // hundredths of a percent, as the splitter allows
-            let share = |weight: &f64| (weight * 100.0).round();
-            let clusters: Vec<Value> =
-                several.iter().map(|(weight, name)| json!({"name": name, "weight": share(weight)})).collect();
-            json!({"weighted_clusters": {"clusters": clusters}})
+            let weighted = |(leg, name): &(&Leg, String)| {
+                // hundredths of a percent, as the splitter allows
+                let mut weighted = json!({"name": name, "weight": (leg.weight * 100.0).round()});
+                routing::headers(&leg.headers, &mut weighted);
+                weighted
+            };
+            json!({"weighted_clusters": {"clusters": several.iter().map(weighted).collect::<Vec<_>>()}})
         }
     };
-    if let Some(timeout) = route.timeout {
-        action["timeout"] = json!(seconds(timeout));
-    }
-    if let Some(rewrite) = &route.prefix_rewrite {
-        action["prefix_rewrite"] = json!(rewrite);
-    }
-    json!({"match": request(&route.matches), "route": action})
+    routing::action(route, &mut action);
+    routing::headers(&route.headers, &mut rendered);
+    rendered["route"] = action;
+    rendered
 }
 
 /// A `RouteMatch`.
@@ -72,6 +75,9 @@ fn request(matches: &HttpMatch) -> Value {
         Some(Path::Regex(regex)) => json!({"safe_regex": {"regex": regex}}),
         None => json!({"prefix": "/"}),
     };
+    if matches.case_insensitive && rendered.get("safe_regex").is_none() {
+        rendered["case_sensitive"] = json!(false);
+    }
     let mut headers: Vec<Value> = matches.header.iter().map(header).collect();
     headers.extend(methods(matches));
     if !headers.is_empty() {

@@ -1,11 +1,12 @@
 //! What comes in: the public listener with mutual TLS and intentions, and paths that are reachable without.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use redirect::contract;
 use serde_json::{Value, json};
 
-use super::cluster::{LOCAL_APP, loopback};
+use super::cluster::{LOCAL_APP, loopback, seconds};
 use super::{Resources, bind, hcm, original_dst_filter, rbac, tcp_proxy, tls, typed};
 use crate::config::{ExposePath, Protocol};
 use crate::registration::Instance;
@@ -21,10 +22,11 @@ pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resourc
     for port in &instance.more_ports {
         loopback(&local_app(&port.name), (application(instance), port.port), protocol.http2(), resources);
     }
+    if let Some(timeout) = world.config.service_defaults.get(service).and_then(|d| millis(d.local_connect_timeout_ms)) {
+        resources.clusters[LOCAL_APP]["connect_timeout"] = json!(timeout);
+    }
     public_listener(world, instance, protocol, resources);
-    let defaults = world.config.service_defaults.get(service);
-    let configured = defaults.map_or(&world.config.proxy_defaults.expose.paths, |d| &d.expose.paths);
-    for path in instance.expose.iter().chain(configured).filter(|p| p.listener_port > 0) {
+    for path in instance.expose.iter().chain(world.config.exposed(service)).filter(|p| p.listener_port > 0) {
         exposed_path(instance, path, resources);
     }
     if let Some((port, path)) = &instance.metrics {
@@ -57,6 +59,9 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
         }
     };
     let address = bind(&mut body, instance.addresses(), inbound_port(instance));
+    if world.config.service_defaults.get(service).is_some_and(|d| d.balance_inbound_connections == "exact_balance") {
+        body["connection_balance_config"] = json!({"exact_balance": {}});
+    }
     if instance.transparent && instance.port > 0 && world.config.permissive_mtls(service) {
         original_dst(&mut body);
         chains.push(json!({
@@ -122,7 +127,10 @@ fn tcp_filters(world: &World, service: &str, label: &str, cluster: &str) -> [Val
 }
 
 fn http_filters(world: &World, service: &str, protocol: Protocol, cluster: &str) -> Value {
-    let routes = hcm::single("public_listener", "public_listener", None, cluster);
+    let mut routes = hcm::single("public_listener", "public_listener", None, cluster);
+    if let Some(timeout) = world.config.service_defaults.get(service).and_then(|d| millis(d.local_request_timeout_ms)) {
+        routes["virtual_hosts"][0]["routes"][0]["route"]["timeout"] = json!(timeout);
+    }
     let filters = vec![rbac::http(world, service, protocol)];
     let mut manager = hcm::manager("public_listener", protocol, ("route_config", routes), filters);
     let config = &mut manager["typed_config"];
@@ -131,6 +139,11 @@ fn http_filters(world: &World, service: &str, protocol: Protocol, cluster: &str)
         json!({"subject": true, "cert": true, "chain": true, "dns": true, "uri": true});
     config["normalize_path"] = json!(true);
     manager
+}
+
+/// A time limit that is set.
+fn millis(limit: u64) -> Option<String> {
+    (limit > 0).then(|| seconds(Duration::from_millis(limit)))
 }
 
 fn exposed_path(instance: &Instance, path: &ExposePath, resources: &mut Resources) {

@@ -150,7 +150,7 @@ pub(crate) fn frame(
     // redirection leads to the loopback address of the family that was dialled
     let mut body = json!({"traffic_direction": "OUTBOUND", "listener_filters": [original_dst_filter()]});
     let address = bind(&mut body, instance.loopbacks(), contract::OUTBOUND_PORT);
-    if !world.config.mesh.transparent_proxy.mesh_destinations_only {
+    if !world.config.mesh_destinations_only() {
         cluster::original_destination(resources);
         let filter = tcp_proxy(&format!("upstream.{ORIGINAL_DESTINATION}"), ORIGINAL_DESTINATION);
         body["default_filter_chain"] = json!({"filters": [filter]});

@@ -84,10 +84,10 @@ fn principal(world: &World, rules: &[Rule<'_>], i: usize) -> Value {
 fn requests(permissions: &[Permission], exception: Action) -> Option<Vec<Value>> {
     let mut allowed = Vec::new();
     for (i, permission) in permissions.iter().enumerate() {
-        if permission.action == Action::Deny {
+        if permission.action == Some(Action::Deny) {
             continue;
         }
-        let denied_before = permissions[..i].iter().filter(|p| p.action == Action::Deny);
+        let denied_before = permissions[..i].iter().filter(|p| p.action == Some(Action::Deny));
         let mut all = vec![request(&permission.http)];
         all.extend(denied_before.map(|p| json!({"not_rule": request(&p.http)})));
         allowed.push(and(all));

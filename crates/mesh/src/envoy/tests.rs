@@ -161,7 +161,8 @@ fn shown(rules: &Value) -> Vec<String> {
     &["DENY", "consul-intentions-layer4: a"])]
 fn network_rules(#[case] default: Intention, #[case] sources: Value, #[case] expected: &[&str]) {
     let entry = ("ServiceIntentions", "one", json!({"destination": {"name": "google"}, "sources": sources}));
-    let world = world(&["google"], default, &[entry]);
+    let entries = if sources == json!([]) { vec![] } else { vec![entry] };
+    let world = world(&["google"], default, &entries);
     let rendered = rendered(&world, "google");
     let filters = &rendered["listeners"]["public_listener:10.244.0.1:20000"]["filter_chains"][0]["filters"];
     assert_eq!(shown(&filters[0]["typed_config"]["rules"]), expected);

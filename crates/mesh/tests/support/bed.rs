@@ -22,8 +22,15 @@ pub(crate) const SERVER: &str = "10.244.0.3";
 /// The control plane's address.
 pub(crate) const CONTROL: [u8; 4] = [172, 18, 255, 2];
 /// Kinds of custom resources that the cluster knows.
-pub(crate) const KINDS: [&str; 6] =
-    ["ServiceIntentions", "ServiceDefaults", "ProxyDefaults", "Mesh", "ServiceResolver", "ServiceRouter"];
+pub(crate) const KINDS: [&str; 7] = [
+    "ServiceIntentions",
+    "ServiceDefaults",
+    "ProxyDefaults",
+    "Mesh",
+    "ServiceResolver",
+    "ServiceRouter",
+    "ServiceSplitter",
+];
 
 /// A mesh with a client, a server and their sidecars, all in one namespace.
 pub(crate) struct Bed {

@@ -16,45 +16,126 @@ fn resource(kind: &str, name: &str, spec: Value) -> Resource {
     }
 }
 
-#[rstest]
-#[case("SamenessGroup", "x", json!({}), "kind SamenessGroup comes with a later issue")]
-#[case("ServiceDefaults", "x", json!({"protocol": "http", "upstreamConfig": {"defaults": {"protocol": "http"}}}),
-    "spec.upstreamConfig.defaults.protocol is no field of a ServiceDefaults, or comes with a later issue")]
-#[case("ServiceDefaults", "x", json!({"protocol": "udp"}), "unknown variant `udp`")]
-#[case("ServiceDefaults", "x", json!({"transparentProxy": {"outboundListenerPort": 15002}}),
-    "spec.transparentProxy.outboundListenerPort is 15002; it cannot be set here")]
-#[case("ProxyDefaults", "mine", json!({}), "metadata.name is \"mine\"; proxy-defaults must be named \"global\"")]
-#[case("Mesh", "mine", json!({}), "metadata.name is \"mine\"; the mesh resource must be named \"mesh\"")]
-#[case("ServiceIntentions", "x", json!({"destination": {"name": "x"}, "sources": [{"name": "a"}]}),
-    "spec.sources[0]: one of action and permissions must be set")]
-#[case("ServiceIntentions", "x", json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "peer": "p"}]}),
-    "spec.sources[].peer is no field of a ServiceIntentions, or comes with a later issue")]
-#[case("ServiceIntentions", "x",
-    json!({"destination": {"name": "x"}, "sources": [{"name": "a", "namespace": "shop", "action": "allow"}]}),
-    "spec.sources[0].namespace is \"shop\"")]
-#[case("ServiceIntentions", "x",
-    json!({"destination": {"name": "*"}, "sources": [{"name": "a", "permissions": [{"action": "allow", "http": {}}]}]}),
-    "spec.sources[0]: permissions need an exact destination, not \"*\"")]
-#[case("ServiceResolver", "x", json!({"redirect": {"service": "y", "datacenter": "dc2"}}),
-    "datacenter \"dc2\": a second datacenter comes with a later issue")]
-#[case("ServiceResolver", "x", json!({"subsets": {"v1": {"filter": "Service.Meta.version =="}}}),
-    "spec.subsets.v1.filter: parse filter")]
-#[case("ServiceResolver", "x", json!({"connectTimeout": "soon"}), "spec.connectTimeout \"soon\" is not a duration")]
-#[case("ServiceSplitter", "x", json!({"splits": [{"weight": 50}]}), "the sum of all split weights must be 100, but was 50")]
-fn refusals(#[case] kind: &str, #[case] name: &str, #[case] spec: Value, #[case] message: &str) {
-    let resources = [resource(kind, name, spec)];
+/// Why each is refused; empty when it is not.
+fn verdicts(entries: &[(&str, &str, Value)]) -> Vec<Vec<String>> {
+    let resources: Vec<Resource> =
+        entries.iter().map(|(kind, name, spec)| resource(kind, name, spec.clone())).collect();
     let (_, verdicts) = accept(&resources, "dc1");
-    let reasons = verdicts[0].1.clone().expect_err("refused").join("; ");
-    assert!(reasons.contains(message), "{reasons}");
+    verdicts.into_iter().map(|(_, verdict)| verdict.err().unwrap_or_default()).collect()
 }
 
-#[test]
-fn everything_wrong_is_said_at_once() {
-    let sources = json!([{"name": "a"}, {"name": "a", "action": "allow"}]);
-    let resources = [resource("ServiceIntentions", "x", json!({"destination": {"name": "x"}, "sources": sources}))];
-    let (config, verdicts) = accept(&resources, "dc1");
-    assert_eq!(verdicts[0].1.as_ref().expect_err("refused").len(), 2);
-    assert!(config.intentions.is_empty());
+#[rstest]
+#[case("SamenessGroup", "x", json!({}), &["kind SamenessGroup comes with a later issue"])]
+#[case("ServiceDefaults", "x", json!({"protocol": "http", "colour": "red"}),
+    &["spec.colour is no field of a ServiceDefaults"])]
+#[case("ServiceDefaults", "x", json!({"destination": {"addresses": ["10.0.0.1"], "port": 80}}), &[
+    "spec.destination.addresses[0] needs a terminating gateway",
+    "spec.destination.port needs a terminating gateway",
+])]
+#[case("ServiceDefaults", "x",
+    json!({"protocol": "udp", "mutualTLSMode": "lax", "balanceInboundConnections": "fair", "meshGateway": {"mode": "far"}}), &[
+    "spec.balanceInboundConnections is \"fair\"; it must be one of exact_balance",
+    "spec.meshGateway.mode is \"far\"; it must be one of none, local, remote",
+    "spec.mutualTLSMode is \"lax\"; it must be one of strict, permissive",
+    "spec.protocol is \"udp\"; it must be one of tcp, http, http2, grpc",
+])]
+#[case("ServiceDefaults", "x", json!({"mode": "direct", "transparentProxy": {"outboundListenerPort": 15002},
+    "upstreamConfig": {"defaults": {"name": "y"}, "overrides": [{}]}, "expose": {"paths": [{"path": "metrics"}]}}), &[
+    "spec.transparentProxy.outboundListenerPort is 15002; it cannot be set here",
+    "spec.mode is \"direct\"; it cannot be set here, but by the annotation consul.hashicorp.com/transparent-proxy",
+    "spec.expose.paths[0].path is \"metrics\"; it must begin with \"/\"",
+    "spec.upstreamConfig.defaults.name is \"y\"; names belong in overrides",
+    "spec.upstreamConfig.overrides[0].name is empty",
+])]
+#[case("ServiceDefaults", "x", json!({"mutualTLSMode": "permissive"}),
+    &["spec.mutualTLSMode is \"permissive\"; that needs allowEnablingPermissiveMutualTLS"])]
+#[case("ServiceDefaults", "x", json!({"maxInboundConnections": -1}), &["spec.maxInboundConnections: invalid value"])]
+#[case("ProxyDefaults", "mine", json!({}), &["metadata.name is \"mine\"; proxy-defaults must be named \"global\""])]
+#[case("ProxyDefaults", "global", json!({"config": {"protocol": "HTTP"}}),
+    &["spec.config.protocol is \"HTTP\"; it must be one of tcp"])]
+#[case("Mesh", "mine", json!({}), &["metadata.name is \"mine\"; the mesh resource must be named \"mesh\""])]
+#[case("ServiceIntentions", "x", json!({"destination": {"name": "x"}}), &["spec.sources is empty"])]
+#[case("ServiceIntentions", "x", json!({"destination": {"name": "sh*p"}, "sources": [{"name": ""}, {"action": "maybe"}]}),
+    &["spec.sources[1].action is \"maybe\"; it must be one of allow, deny"])]
+#[case("ServiceIntentions", "x", json!({"destination": {"name": "sh*p"}, "sources": [{}, {"name": "a", "action": "allow"}]}), &[
+    "spec.destination.name is \"sh*p\": \"*\" stands for a whole name",
+    "spec.sources[0].name is empty",
+    "spec.sources[0]: one of action and permissions must be set",
+])]
+#[case("ServiceIntentions", "x",
+    json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "peer": "p", "namespace": "shop"}]}), &[
+    "spec.sources[0].namespace is \"shop\": there is one namespace and partition, \"default\"",
+    "spec.sources[0].peer is \"p\"",
+])]
+#[case("ServiceIntentions", "x",
+    json!({"destination": {"name": "*"}, "sources": [{"name": "a", "permissions": [{"http": {}}]}]}), &[
+    "spec.sources[0]: permissions need an exact destination, not \"*\"",
+    "spec.sources[0].permissions[0].action is not set",
+])]
+#[case("ServiceIntentions", "x", json!({"destination": {"name": "x"}, "sources": [{"name": "a", "permissions": [
+    {"action": "allow", "jwt": {"providers": [{"name": "okta"}]}},
+]}]}), &["spec.sources[0].permissions[0].jwt.providers[0].name needs a JWTProvider"])]
+#[case("ServiceIntentions", "x", json!({"destination": {"name": "x"}, "sources": [{"name": "a", "permissions": [
+    {"action": "allow", "http": {
+        "pathExact": "a", "pathRegex": "(", "methods": ["get", "PUT", "PUT"],
+        "header": [{"exact": "1", "present": true}, {"name": "x", "present": true, "ignoreCase": true}],
+    }},
+]}]}), &[
+    "spec.sources[0].permissions[0].http: at most one of pathExact, pathPrefix, pathRegex",
+    "spec.sources[0].permissions[0].http.pathExact is \"a\"; it must begin with \"/\"",
+    "spec.sources[0].permissions[0].http.pathRegex is \"(\", which is not a regular expression",
+    "spec.sources[0].permissions[0].http.methods[0] is \"get\"; it must be one of GET",
+    "spec.sources[0].permissions[0].http.methods[2]: \"PUT\" is listed twice",
+    "spec.sources[0].permissions[0].http.header[0].name is empty",
+    "spec.sources[0].permissions[0].http.header[0]: exactly one of exact",
+    "spec.sources[0].permissions[0].http.header[1].ignoreCase needs one of",
+])]
+#[case("ServiceResolver", "x", json!({"redirect": {"service": "y", "datacenter": "dc2", "samenessGroup": "g"}}), &[
+    "spec.redirect.datacenter is \"dc2\": there is one namespace and partition, \"default\", and one datacenter, \"dc1\"",
+    "spec.redirect.samenessGroup is \"g\"",
+])]
+#[case("ServiceResolver", "x", json!({"redirect": {"serviceSubset": "v1"}, "failover": {"*": {}}}), &[
+    "spec: redirect and failover exclude each other",
+    "spec.redirect.serviceSubset needs redirect.service",
+    "spec.failover.* is empty",
+])]
+#[case("ServiceResolver", "x", json!({"redirect": {}, "subsets": {"V1": {"filter": "Service.Meta.version =="}}}), &[
+    "spec.redirect is empty", "spec.subsets: \"V1\" is no name for a subset", "spec.subsets.V1.filter: parse filter",
+])]
+#[case("ServiceResolver", "x", json!({"connectTimeout": "soon", "requestTimeout": "5"}), &[
+    "spec.connectTimeout is \"soon\", which is not a duration", "spec.requestTimeout is \"5\", which is not a duration",
+])]
+#[case("ServiceResolver", "x", json!({"defaultSubset": "v1", "failover": {"v2": {"serviceSubset": "v3"}}}), &[
+    "spec.defaultSubset: service \"x\" does not have a subset named \"v1\"",
+    "spec.failover.v2: service \"x\" does not have a subset named \"v2\"",
+    "spec.failover.v2.serviceSubset: service \"x\" does not have a subset named \"v3\"",
+])]
+#[case("ServiceResolver", "x", json!({"loadBalancer": {"policy": "random", "ringHashConfig": {"minimumRingSize": 1},
+    "hashPolicies": [{"field": "header", "sourceIP": true}, {}]}}), &[
+    "spec.loadBalancer.hashPolicies need the policy ringHash or maglev, not \"random\"",
+    "spec.loadBalancer.ringHashConfig needs the policy ringHash",
+    "spec.loadBalancer.hashPolicies[0]: field and sourceIP exclude each other",
+    "spec.loadBalancer.hashPolicies[0].fieldValue is empty",
+    "spec.loadBalancer.hashPolicies[1]: one of field and sourceIP must be set",
+])]
+#[case("ServiceRouter", "x", json!({"routes": [{"match": {"http": {"queryParam": [{"name": "a"}]}},
+    "destination": {"prefixRewrite": "/", "retryOnStatusCodes": [42]}}]}), &[
+    "spec.routes[0].match.http.queryParam[0]: exactly one of exact, regex, present",
+    "spec.routes[0].destination.prefixRewrite needs match.http.pathPrefix or match.http.pathExact",
+    "spec.routes[0].destination.retryOnStatusCodes[0] is 42",
+])]
+#[case("ServiceRouter", "x", json!({"routes": []}), &["service \"x\" speaks tcp: its discovery chain can have no router"])]
+#[case("ServiceSplitter", "x", json!({"splits": [{"weight": 50.005}, {"weight": 49, "service": "x"}]}), &[
+    "spec.splits[0].weight is 50.005; it must be a percentage from 0 to 100 with at most two decimals",
+    "spec.splits[1]: \"x\" with this subset is listed twice",
+    "the sum of all split weights must be 100, but was 99.01",
+])]
+fn refusals(#[case] kind: &str, #[case] name: &str, #[case] spec: Value, #[case] expected: &[&str]) {
+    let found = verdicts(&[(kind, name, spec)]).remove(0);
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.contains(expected), "{found:?} does not say {expected:?}");
+    }
 }
 
 #[test]
@@ -63,10 +144,74 @@ fn the_first_resource_of_a_name_wins() {
         let sources = json!([{"name": "a", "action": action}]);
         resource("ServiceIntentions", name, json!({"destination": {"name": "x"}, "sources": sources}))
     };
-    let resources = [entry("first", "allow"), entry("second", "deny")];
+    let mut other = resource("Mesh", "mesh", json!({"transparentProxy": {"meshDestinationsOnly": true}}));
+    other.namespace = "other".into();
+    let resources = [entry("first", "allow"), entry("second", "deny"), resource("Mesh", "mesh", json!({})), other];
     let (config, verdicts) = accept(&resources, "dc1");
-    assert!(verdicts[0].1.is_ok());
-    let reasons = verdicts[1].1.clone().expect_err("refused");
-    assert_eq!(reasons, ["intentions for destination \"x\" exist already in another resource: delete one of the two"]);
+    let refused = |place: usize| verdicts[place].1.clone().expect_err("refused");
+    assert_eq!(
+        refused(1),
+        ["intentions for destination \"x\" exist already in another resource: delete one of the two"]
+    );
+    assert_eq!(refused(3), ["a mesh resource exists already in another namespace: delete one of the two"]);
     assert_eq!(config.intentions["x"][0].action, Some(Action::Allow));
+    assert!(!config.mesh_destinations_only());
+}
+
+/// A chain is one of several entries: what fits none stays out, and it is the last one of two that contradict.
+#[rstest]
+#[case::circle(vec![
+    ("ServiceResolver", "a", json!({"redirect": {"service": "b"}})),
+    ("ServiceResolver", "b", json!({"redirect": {"service": "c"}})),
+    ("ServiceResolver", "c", json!({"redirect": {"service": "a"}})),
+], &["", "", "spec.redirect: the discovery chain goes in a circle: c, a, b, c"])]
+#[case::splits_in_a_circle(vec![
+    ("ServiceSplitter", "a", json!({"splits": [{"weight": 50}, {"weight": 50, "service": "b"}]})),
+    ("ServiceSplitter", "b", json!({"splits": [{"weight": 50}, {"weight": 50, "service": "a"}]})),
+], &["", "spec.splits: the discovery chain goes in a circle: b, a, b"])]
+#[case::a_subset_that_comes_later(vec![
+    ("ServiceResolver", "a", json!({"redirect": {"service": "b", "serviceSubset": "v1"}})),
+    ("ServiceResolver", "b", json!({"subsets": {"v1": {}}})),
+], &["", ""])]
+#[case::a_subset_that_does_not_come(vec![
+    ("ServiceResolver", "b", json!({"subsets": {"v2": {}}})),
+    ("ServiceRouter", "a", json!({"routes": [{"destination": {"service": "b", "serviceSubset": "v1"}}]})),
+], &["", "spec.routes[0].destination: service \"b\" does not have a subset named \"v1\": add it to spec.subsets of its ServiceResolver"])]
+#[case::two_protocols(vec![
+    ("ServiceDefaults", "b", json!({"protocol": "grpc"})),
+    ("ServiceSplitter", "a", json!({"splits": [{"weight": 100, "service": "b"}]})),
+], &["", "spec.splits[0]: service \"b\" speaks grpc and \"a\" http: all services of a discovery chain must speak the same; \
+    set the protocol in their ServiceDefaults"])]
+fn chains_must_fit_together(#[case] entries: Vec<(&str, &str, Value)>, #[case] expected: &[&str]) {
+    let mut all = vec![("ProxyDefaults", "global", json!({"config": {"protocol": "http"}}))];
+    all.extend(entries);
+    let found: Vec<String> = verdicts(&all).into_iter().skip(1).map(|mistakes| mistakes.join("; ")).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn permissive_needs_leave() {
+    let allowed = json!({"allowEnablingPermissiveMutualTLS": true});
+    let lax = ("ServiceDefaults", "x", json!({"mutualTLSMode": "permissive"}));
+    assert!(verdicts(&[lax, ("Mesh", "mesh", allowed)]).iter().all(Vec::is_empty));
+}
+
+#[test]
+fn what_has_no_effect_is_told() {
+    let defaults = resource(
+        "ProxyDefaults",
+        "global",
+        json!({
+            "config": {"protocol": "http", "envoy_tracing_json": "{}"}, "prioritizeByLocality": {"mode": "none"},
+            "accessLogs": {"enabled": true, "path": ""},
+        }),
+    );
+    assert_eq!(
+        without_effect(&defaults),
+        [
+            "spec.accessLogs.enabled has no effect: this control plane does not act on it",
+            "spec.config.envoy_tracing_json has no effect: this control plane does not act on it",
+        ]
+    );
+    assert!(accept([&defaults], "dc1").1[0].1.is_ok());
 }

@@ -1,0 +1,235 @@
+//! The fields of the kinds that can be accepted, and of some of them what they may say.
+//!
+//! In a path `[]` stands for any index, `*` for any key, `**` for anything below.
+
+use super::fields::Role::{self, Acts, Elsewhere, Idle, Needs};
+
+const JWT: Role = Needs("a JWTProvider, which this control plane does not have");
+
+type Fields = &'static [(Role, &'static [&'static str])];
+
+/// The fields of the kinds that can be accepted.
+pub(super) const KINDS: &[(&str, Fields)] = &[
+    (
+        "ServiceIntentions",
+        &[
+            (
+                Acts,
+                &[
+                    "destination.name",
+                    "sources[].name",
+                    "sources[].action",
+                    "sources[].description",
+                    "sources[].permissions[].action",
+                    "sources[].permissions[].http.pathExact",
+                    "sources[].permissions[].http.pathPrefix",
+                    "sources[].permissions[].http.pathRegex",
+                    "sources[].permissions[].http.methods[]",
+                    "sources[].permissions[].http.header[].*",
+                ],
+            ),
+            (
+                Elsewhere,
+                &[
+                    "destination.namespace",
+                    "sources[].namespace",
+                    "sources[].partition",
+                    "sources[].peer",
+                    "sources[].samenessGroup",
+                ],
+            ),
+            (JWT, &["jwt.**", "sources[].permissions[].jwt.**"]),
+        ],
+    ),
+    (
+        "ServiceDefaults",
+        &[
+            (
+                Acts,
+                &[
+                    "protocol",
+                    "mode",
+                    "mutualTLSMode",
+                    "transparentProxy.dialedDirectly",
+                    "transparentProxy.outboundListenerPort",
+                    "expose.paths[].*",
+                    "maxInboundConnections",
+                    "localConnectTimeoutMs",
+                    "localRequestTimeoutMs",
+                    "balanceInboundConnections",
+                    "meshGateway.mode",
+                ],
+            ),
+            (Needs("a terminating gateway, which comes with a later issue"), &["destination.**"]),
+            (
+                Idle,
+                &[
+                    "externalSNI",
+                    "expose.checks",
+                    "rateLimits.**",
+                    "envoyExtensions[].**",
+                    "upstreamConfig.defaults.**",
+                    "upstreamConfig.overrides[].**",
+                ],
+            ),
+        ],
+    ),
+    (
+        "ProxyDefaults",
+        &[
+            (
+                Acts,
+                &[
+                    "config.protocol",
+                    "mode",
+                    "mutualTLSMode",
+                    "transparentProxy.dialedDirectly",
+                    "transparentProxy.outboundListenerPort",
+                    "expose.paths[].*",
+                    "meshGateway.mode",
+                ],
+            ),
+            (
+                Idle,
+                &[
+                    "config.**",
+                    "expose.checks",
+                    "accessLogs.*",
+                    "failoverPolicy.**",
+                    "prioritizeByLocality.mode",
+                    "envoyExtensions[].**",
+                ],
+            ),
+        ],
+    ),
+    (
+        "Mesh",
+        &[
+            (Acts, &["transparentProxy.meshDestinationsOnly", "allowEnablingPermissiveMutualTLS"]),
+            // nobody to peer with, and each cluster of the mesh is made with the route that leads to it
+            (Acts, &["peering.peerThroughMeshGateways", "validateClusters"]),
+            (Idle, &["tls.**", "http.**"]),
+        ],
+    ),
+    (
+        "ServiceResolver",
+        &[
+            (
+                Acts,
+                &[
+                    "defaultSubset",
+                    "subsets.*.filter",
+                    "subsets.*.onlyPassing",
+                    "redirect.service",
+                    "redirect.serviceSubset",
+                    "failover.*.service",
+                    "failover.*.serviceSubset",
+                    "failover.*.targets[].service",
+                    "failover.*.targets[].serviceSubset",
+                    "failover.*.policy.mode",
+                    "connectTimeout",
+                    "requestTimeout",
+                    "prioritizeByLocality.mode",
+                    "loadBalancer.policy",
+                    "loadBalancer.ringHashConfig.*",
+                    "loadBalancer.leastRequestConfig.choiceCount",
+                    "loadBalancer.hashPolicies[].**",
+                ],
+            ),
+            (
+                Elsewhere,
+                &[
+                    "redirect.namespace",
+                    "redirect.partition",
+                    "redirect.datacenter",
+                    "redirect.peer",
+                    "redirect.samenessGroup",
+                    "failover.*.namespace",
+                    "failover.*.datacenters[]",
+                    "failover.*.samenessGroup",
+                    "failover.*.targets[].namespace",
+                    "failover.*.targets[].partition",
+                    "failover.*.targets[].datacenter",
+                    "failover.*.targets[].peer",
+                ],
+            ),
+            (Idle, &["failover.*.policy.regions[]"]),
+        ],
+    ),
+    (
+        "ServiceRouter",
+        &[
+            (
+                Acts,
+                &[
+                    "routes[].match.http.pathExact",
+                    "routes[].match.http.pathPrefix",
+                    "routes[].match.http.pathRegex",
+                    "routes[].match.http.caseInsensitive",
+                    "routes[].match.http.methods[]",
+                    "routes[].match.http.header[].*",
+                    "routes[].match.http.queryParam[].*",
+                    "routes[].destination.service",
+                    "routes[].destination.serviceSubset",
+                    "routes[].destination.prefixRewrite",
+                    "routes[].destination.requestTimeout",
+                    "routes[].destination.idleTimeout",
+                    "routes[].destination.numRetries",
+                    "routes[].destination.retryOn[]",
+                    "routes[].destination.retryOnConnectFailure",
+                    "routes[].destination.retryOnStatusCodes[]",
+                    "routes[].destination.requestHeaders.**",
+                    "routes[].destination.responseHeaders.**",
+                ],
+            ),
+            (Elsewhere, &["routes[].destination.namespace", "routes[].destination.partition"]),
+        ],
+    ),
+    (
+        "ServiceSplitter",
+        &[
+            (
+                Acts,
+                &[
+                    "splits[].weight",
+                    "splits[].service",
+                    "splits[].serviceSubset",
+                    "splits[].requestHeaders.**",
+                    "splits[].responseHeaders.**",
+                ],
+            ),
+            (Elsewhere, &["splits[].namespace", "splits[].partition"]),
+        ],
+    ),
+];
+
+/// Fields that take one of a few words.
+pub(super) const WORDS: &[(&str, &[&str])] = &[
+    ("protocol", &["tcp", "http", "http2", "grpc"]),
+    ("config.protocol", &["tcp", "http", "http2", "grpc"]),
+    ("mutualTLSMode", &["strict", "permissive"]),
+    ("balanceInboundConnections", &["exact_balance"]),
+    ("expose.paths[].protocol", &["http", "http2"]),
+    ("meshGateway.mode", &["none", "local", "remote"]),
+    ("upstreamConfig.defaults.meshGateway.mode", &["none", "local", "remote"]),
+    ("upstreamConfig.overrides[].meshGateway.mode", &["none", "local", "remote"]),
+    ("sources[].action", &["allow", "deny"]),
+    ("sources[].permissions[].action", &["allow", "deny"]),
+    ("failover.*.policy.mode", &["sequential", "order-by-locality"]),
+    ("prioritizeByLocality.mode", &["none", "failover"]),
+    ("loadBalancer.policy", &["random", "roundRobin", "leastRequest", "ringHash", "maglev"]),
+    ("loadBalancer.hashPolicies[].field", &["header", "cookie", "query_parameter"]),
+];
+
+/// Fields that are times.
+pub(super) const TIMES: &[&str] = &[
+    "connectTimeout",
+    "requestTimeout",
+    "routes[].destination.requestTimeout",
+    "routes[].destination.idleTimeout",
+    "loadBalancer.hashPolicies[].cookieConfig.ttl",
+    "upstreamConfig.defaults.passiveHealthCheck.interval",
+    "upstreamConfig.defaults.passiveHealthCheck.baseEjectionTime",
+    "upstreamConfig.overrides[].passiveHealthCheck.interval",
+    "upstreamConfig.overrides[].passiveHealthCheck.baseEjectionTime",
+];
