@@ -8,7 +8,7 @@ use crate::registration::Instance;
 
 mod json;
 
-pub(crate) use json::{health_entry, node_services, service_entry};
+pub(crate) use json::{check_entry, health_entry, node_services, nodes, service_entry};
 
 /// All registered instances. A copy shares everything with the original, and a change copies what it changes.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -77,6 +77,11 @@ impl Catalog {
     /// Instances of a service, healthy or not.
     pub(crate) fn instances(&self, service: &str) -> &[Arc<Instance>] {
         self.by_service.get(service).map_or(&[], |list| &**list)
+    }
+
+    /// Names of the nodes that have instances.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.by_node.keys().map(String::as_str)
     }
 
     /// The instances on a node; `None` when there is no such node.

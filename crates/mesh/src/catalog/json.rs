@@ -51,6 +51,8 @@ pub(crate) fn service_entry(world: &World, instance: &Instance, proxy: bool) -> 
         ("ServiceTaggedAddresses", "TaggedAddresses"),
         ("ServiceWeights", "Weights"),
         ("ServiceProxy", "Proxy"),
+        ("ServiceConnect", "Connect"),
+        ("ServiceEnableTagOverride", "EnableTagOverride"),
     ];
     for (to, from) in names {
         entry[to] = service[from].clone();
@@ -65,10 +67,21 @@ pub(crate) fn service_entry(world: &World, instance: &Instance, proxy: bool) -> 
 pub(crate) fn health_entry(world: &World, instance: &Instance, proxy: bool) -> Value {
     let kind = if proxy { Kind::Proxy } else { Kind::Application };
     let service = agent_service(world, instance, kind, true);
-    json!({"Node": node_entry(world, instance), "Checks": [check(instance, kind)], "Service": service})
+    json!({"Node": node_entry(world, instance), "Checks": [check(world, instance, kind)], "Service": service})
 }
 
-fn check(instance: &Instance, kind: Kind) -> Value {
+/// The checks of an application, or with `proxy` of its proxy.
+pub(crate) fn check_entry(world: &World, instance: &Instance, proxy: bool) -> Value {
+    check(world, instance, if proxy { Kind::Proxy } else { Kind::Application })
+}
+
+/// `GET /v1/catalog/nodes` before filtering.
+pub(crate) fn nodes(world: &World) -> Vec<Value> {
+    let nodes = world.catalog.nodes().filter_map(|node| world.catalog.on_node(node)?.next());
+    nodes.map(|instance| node_entry(world, instance)).collect()
+}
+
+fn check(world: &World, instance: &Instance, kind: Kind) -> Value {
     let id = if kind == Kind::Proxy { &instance.proxy_id } else { &instance.id };
     let pod = format!("\"{}/{}\"", instance.namespace, instance.pod);
     let (status, output) = match instance.health {
@@ -79,7 +92,8 @@ fn check(instance: &Instance, kind: Kind) -> Value {
     json!({
         "Node": instance.node, "CheckID": format!("{}/{id}", instance.namespace),
         "Name": "Kubernetes Readiness Check", "Type": "kubernetes-readiness", "Status": status, "Output": output,
-        "ServiceID": id, "ServiceName": name(instance, kind), "ServiceTags": instance.tags,
+        "ServiceID": id, "ServiceName": name(instance, kind), "ServiceTags": instance.tags, "Notes": "", "Interval": "",
+        "Timeout": "", "ExposedPort": 0, "Definition": {}, "CreateIndex": world.index, "ModifyIndex": world.index,
     })
 }
 
