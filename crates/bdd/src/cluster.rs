@@ -44,6 +44,7 @@ const KINDS: &[(&str, &str, &str, bool)] = &[
     ("Mesh", CONSUL, "meshes", true),
     ("ServiceResolver", CONSUL, "serviceresolvers", true),
     ("ServiceRouter", CONSUL, "servicerouters", true),
+    ("ServiceSplitter", CONSUL, "servicesplitters", true),
     ("ServiceIntentions", CONSUL, "serviceintentions", true),
     ("SamenessGroup", CONSUL, "samenessgroups", true),
     ("ExportedServices", CONSUL, "exportedservices", true),

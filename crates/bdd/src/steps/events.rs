@@ -161,7 +161,7 @@ async fn mesh_upgraded(_: &mut World, mut arguments: Arguments) -> Result<()> {
 async fn resource_changed(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (kind, name) = (arguments.get::<Crd>()?, arguments.string()?);
     world.bed().await?;
-    world.resource(kind, &name, &arguments.pairs()?).await
+    world.change_resource(kind, &name, &arguments.pairs()?).await
 }
 
 async fn resource_deleted(world: &mut World, mut arguments: Arguments) -> Result<()> {

@@ -114,6 +114,8 @@ choices! {
         ServiceResolver = "ServiceResolver",
         /// HTTP routes.
         ServiceRouter = "ServiceRouter",
+        /// Shares of requests.
+        ServiceSplitter = "ServiceSplitter",
         /// Who may talk to whom.
         ServiceIntentions = "ServiceIntentions",
         /// A sameness group.

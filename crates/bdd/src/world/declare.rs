@@ -21,6 +21,15 @@ pub struct Intention {
     pub applied: bool,
 }
 
+/// A custom resource that was not taken over.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{who} refuses the {object}: {why}")]
+pub struct Refusal {
+    who: &'static str,
+    object: String,
+    why: String,
+}
+
 /// What became of a submission.
 #[derive(Debug, Clone)]
 pub struct Submission {
@@ -162,6 +171,18 @@ impl World {
         Ok(())
     }
 
+    /// Changes a custom resource of a live mesh; that it is refused is an answer.
+    pub(crate) async fn change_resource(&mut self, kind: Crd, name: &str, rows: &[(String, String)]) -> Result<()> {
+        self.refusal = None;
+        let refusal = match self.resource(kind, name, rows).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error.downcast::<Refusal>()?,
+        };
+        self.timeline.note(refusal.to_string());
+        self.refusal = Some(refusal);
+        self.bed_now()?.converge().await
+    }
+
     /// Applies everything that was declared and is not there yet.
     pub(super) async fn flush(&mut self) -> Result<()> {
         let bed = self.bed_now()?;
@@ -177,7 +198,14 @@ impl World {
         let resources = std::mem::take(&mut self.resources);
         for object in &resources {
             let (kind, _, name) = crate::cluster::identity(object);
-            cluster.apply(object).await.with_context(|| format!("apply the {kind} {name}"))?;
+            match cluster.apply(object).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_invalid() => {
+                    let (who, object) = ("the API server", format!("{kind} {name}"));
+                    return Err(Refusal { who, object, why: status.message.clone() }.into());
+                }
+                Err(error) => return Err(error).with_context(|| format!("apply the {kind} {name}")),
+            }
         }
         for object in &resources {
             self.taken_over(object).await?;
@@ -249,7 +277,7 @@ impl World {
         let awaited = format!("what the control plane says about the {kind} {name}");
         match crate::wait::until(&awaited, bed.timing().patience, verdict).await {
             Ok((true, _)) => Ok(()),
-            Ok((false, why)) => anyhow::bail!("apply the {kind} {name}: the control plane refuses it: {why}"),
+            Ok((false, why)) => Err(Refusal { who: "the control plane", object: format!("{kind} {name}"), why }.into()),
             // it may have been stopped; requests will show what that means
             Err(silence) => {
                 self.timeline.note(format!("{silence:#}"));

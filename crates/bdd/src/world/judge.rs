@@ -182,6 +182,9 @@ impl World {
         if let Some(found) = &self.preflight {
             said.push(("the preflight check".to_owned(), found.join("\n")));
         }
+        if let Some(refusal) = &self.refusal {
+            said.push(("the refusal of a custom resource".to_owned(), refusal.to_string()));
+        }
         if let Some(command) = &self.command {
             said.push((
                 format!("the command {}", command.line),

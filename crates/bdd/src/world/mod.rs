@@ -26,7 +26,7 @@ use crate::vocabulary::parameters::Verdict;
 use crate::workload::Workload;
 
 pub use ask::Loop;
-pub use declare::{Intention, Submission};
+pub use declare::{Intention, Refusal, Submission};
 
 /// How every token begins that requests carry.
 pub const CANARY_PREFIX: &str = "canary-";
@@ -101,6 +101,8 @@ pub struct World {
     pub canaries: Vec<String>,
     /// What became of the last submission.
     pub submission: Option<Submission>,
+    /// Why the last change of a custom resource was refused, if it was.
+    pub refusal: Option<Refusal>,
     /// The last command run in a Pod.
     pub command: Option<Command>,
     /// What the preflight check found.
