@@ -11,6 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::config::accept::{Resource, Verdict, without_effect};
 
+/// The reason that consul-k8s gives when the servers refuse an entry.
+const REFUSED: &str = "ConsulAgentError";
+
 /// Patches conditions from a task of its own, so that the mesh waits for nobody.
 pub(super) struct Writer {
     queue: mpsc::UnboundedSender<(ApiResource, Resource, Value)>,
@@ -45,17 +48,19 @@ impl Writer {
             tracing::warn!(%kind, %name, %what, "not everything that the resource asks for is done");
         }
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let status = json!({
+        let mut status = json!({
             "conditions": [{
                 "type": "Synced",
                 "status": if verdict.is_ok() { "True" } else { "False" },
-                "reason": if verdict.is_ok() { "" } else { "ConfigEntryRefused" },
+                "reason": if verdict.is_ok() { "" } else { REFUSED },
                 "message": message,
                 "observedGeneration": resource.generation,
                 "lastTransitionTime": now,
             }],
-            "lastSyncedTime": now,
         });
+        if verdict.is_ok() {
+            status["lastSyncedTime"] = json!(now);
+        }
         let _ = self.queue.send((api.clone(), resource.clone(), status));
     }
 }
