@@ -50,11 +50,19 @@ pub(crate) struct Reconciler {
     acceptance: Accepted,
     accepted: BTreeSet<Entry>,
     refused: Vec<Problem>,
+    /// Whether a custom resource was refused the last time.
+    has_refused: bool,
     /// Whether everything there is had been heard of when the last world was made.
     was_whole: bool,
 }
 
 impl Reconciler {
+    /// One that remembers what this one accepted, and nothing else.
+    #[cfg(test)]
+    pub(crate) fn heir(&self) -> Self {
+        Self { acceptance: self.acceptance.clone(), ..Self::default() }
+    }
+
     /// Takes in a change.
     pub(crate) fn apply(&mut self, change: Change) {
         self.cluster.apply(change);
@@ -114,8 +122,7 @@ impl Reconciler {
     /// Accepts all entries anew. One may be applied now, or no longer, because of another.
     fn accept(&mut self, world: &mut World, say: &mut impl FnMut(&ApiResource, &Resource, &Verdict)) {
         let resources = self.cluster.resources();
-        let (config, verdicts) =
-            self.acceptance.accept(resources.iter().map(|(_, r)| r), world.names.datacenter());
+        let (config, verdicts) = self.acceptance.accept(resources.iter().map(|(_, r)| r), world.names.datacenter());
         let mut accepted = BTreeSet::new();
         self.refused.clear();
         for ((api, resource), (_, verdict)) in resources.iter().zip(&verdicts) {
@@ -127,6 +134,11 @@ impl Reconciler {
                 let object = format!("{} {}/{}", resource.kind, resource.namespace, resource.name);
                 self.refused.push(Problem { object, message: message.clone() });
             }
+        }
+        // what is in force of a refused one is not what it says, nor does it say whom that concerns
+        let has_refused = verdicts.iter().any(|(_, verdict)| verdict.is_err());
+        if std::mem::replace(&mut self.has_refused, has_refused) || has_refused {
+            self.cluster.news.touched.everything = true;
         }
         world.config = Arc::new(config);
         let before = std::mem::replace(&mut self.accepted, accepted);

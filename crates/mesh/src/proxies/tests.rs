@@ -70,9 +70,8 @@ impl Step {
     }
 }
 
-/// One that has heard of everything in a cluster in which nothing is yet.
-fn whole() -> Reconciler {
-    let mut reconciler = Reconciler::default();
+/// Hears of everything in a cluster in which nothing is yet.
+fn whole(mut reconciler: Reconciler) -> Reconciler {
     reconciler.apply(Change::Pod(Touch::All(vec![])));
     reconciler.apply(Change::Service(Touch::All(vec![])));
     reconciler.apply(Change::Slice(Touch::All(vec![])));
@@ -117,6 +116,7 @@ fn random(rng: &mut StdRng) -> Step {
         _ => entry(rng, name, other),
     };
     object["metadata"]["namespace"] = json!(namespace);
+    object["metadata"]["uid"] = json!(format!("{plural} {namespace} {}", object["metadata"]["name"]));
     Step { plural, object, gone }
 }
 
@@ -176,7 +176,7 @@ impl Bed {
         let authority = Authority::new(names).expect("a root");
         let shared = Arc::new(Shared::new(worlds, authority.clone(), authority, None));
         Self {
-            reconciler: whole(),
+            reconciler: whole(Reconciler::default()),
             objects: BTreeMap::new(),
             publish,
             all: All::new(shared, world),
@@ -205,7 +205,7 @@ impl Bed {
 
     /// The world is the one that these objects make, in whatever order they came.
     fn made_at_once(&self, world: &World) {
-        let mut reconciler = whole();
+        let mut reconciler = whole(self.reconciler.heir());
         self.objects.values().for_each(|step| reconciler.apply(step.change()));
         let fresh = reconciler.after(&World::empty(world.names.clone(), world.default_intention), |_, _, _| {});
         assert_eq!(world.catalog, fresh.catalog);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Config, Resource, Verdict, accept};
 
 /// The resources as they were when each was last accepted, by uid.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Accepted(HashMap<String, Resource>);
 
 impl Accepted {
