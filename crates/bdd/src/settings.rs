@@ -69,6 +69,7 @@ const BED: &[&str] = &[
     "failing rule",
     "repair",
     "runtime passes annotations",
+    "cluster DNS forwards",
 ];
 
 /// Everything said about the mesh so far.
@@ -202,6 +203,20 @@ impl Settings {
     pub fn consul_dns(&self) -> Result<bool> {
         let like = self.transparent_proxy()?;
         Ok(self.flag("dns.enabled", like)? && self.flag("dns.enableRedirection", like)?)
+    }
+
+    /// Whether the cluster's DNS passes questions about the domain `consul` on to Consul: what an operator sets up where
+    /// `dns.enabled` is true and Pods are not redirected to Consul's DNS, and may set up beside redirection too.
+    ///
+    /// # Errors
+    /// As [`Settings::flag`], or when it is another domain.
+    pub fn forwards_consul(&self) -> Result<bool> {
+        match self.get("cluster DNS forwards") {
+            None => Ok(self.flag("dns.enabled", false)? && !self.consul_dns()?),
+            Some("consul") => Ok(true),
+            Some("nothing") => Ok(false),
+            Some(other) => bail!("have the cluster DNS forward {other:?}: it is \"consul\" or \"nothing\""),
+        }
     }
 
     /// Who redirects.
@@ -359,6 +374,7 @@ impl Settings {
         self.nodes()?;
         self.failing_rule()?;
         self.consul_dns()?;
+        self.forwards_consul()?;
         self.injector()?;
         self.overwrite_probes()?;
         for key in [
@@ -403,6 +419,21 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("\"connectInject.transparentProxy.defaultEnabled\""), "{text}");
         assert!(text.contains("\"nodes\""), "{text}");
+    }
+
+    #[rstest::rstest]
+    #[case::as_the_chart_has_it(&[], false)]
+    #[case::with_redirection(&[("dns.enabled", "true"), ("dns.enableRedirection", "true")], false)]
+    #[case::without_redirection(&[("dns.enabled", "true"), ("dns.enableRedirection", "false")], true)]
+    #[case::without_dns(&[("dns.enabled", "false")], false)]
+    #[case::both(&[("cluster DNS forwards", "consul")], true)]
+    #[case::neither(
+        &[("dns.enabled", "true"), ("dns.enableRedirection", "false"), ("cluster DNS forwards", "nothing")], false
+    )]
+    fn who_passes_names_of_consul_on(#[case] said: &[(&str, &str)], #[case] forwards: bool) {
+        let mut settings = Settings::default();
+        settings.merge(&rows(said)).expect("settings");
+        assert_eq!(settings.forwards_consul().expect("a truth value"), forwards);
     }
 
     #[test]

@@ -178,14 +178,15 @@ async fn crossed(_: &mut World, mut arguments: Arguments) -> Result<()> {
 async fn lookup_went(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let resolver = arguments.get::<Resolver>()?;
     let (ask, attempt) = world.last_attempt()?;
-    let Request::Lookup(_, _) = ask.request else { bail!("see where a look-up went: the last action was {ask}") };
+    let Request::Lookup(_, asked) = &ask.request else { bail!("see where a look-up went: the last action was {ask}") };
     let host = world.pod_host(&ask.client).await?;
     let dns = world.bed().await?.cluster_dns();
-    let name = attempt.report.name.clone();
+    // glibc does not say which name of its search list it was; an answer about a name of Consul is about that name itself
+    let name = attempt.report.name.clone().unwrap_or_else(|| format!("{}.", asked.trim_end_matches('.')));
     world
         .prove(attempt.since, move |window| match resolver {
-            Resolver::ConsulDns => window.dns_proxy(&host, name.as_deref()),
-            Resolver::ClusterDns => window.dns_cluster(&host, dns, name.as_deref()),
+            Resolver::ConsulDns => window.dns_proxy(&host, Some(&name)),
+            Resolver::ClusterDns => window.dns_cluster(&host, dns, Some(&name)),
         })
         .await
 }

@@ -9,7 +9,8 @@ use crate::workload::ProbeKind;
 use crate::world::World;
 
 const KNOWN: &str = "annotation <name>, label <name>, probe <kind> port, containers adding NET_ADMIN, privileged containers, \
-                     init container user, init container non-root, containers, init containers";
+                     init container user, init container non-root, containers, init containers, name servers, \
+                     search domains, resolver options";
 
 pub(super) async fn pod_shows(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let name = arguments.string()?;
@@ -54,6 +55,17 @@ fn containers<'a>(pod: &'a Value, lists: &'a [&'a str]) -> impl Iterator<Item = 
 
 fn names<'a>(found: impl Iterator<Item = &'a Value>) -> String {
     let all: Vec<&str> = found.filter_map(|c| c["name"].as_str()).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+/// A list of texts, or of options as resolv.conf has them.
+fn listed(list: &Value) -> String {
+    let item = |item: &Value| match (&item["name"], &item["value"]) {
+        (Value::String(name), Value::String(value)) => format!("{name}:{value}"),
+        (Value::String(name), _) => name.clone(),
+        _ => text(item),
+    };
+    let all: Vec<String> = list.as_array().into_iter().flatten().map(item).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
@@ -103,6 +115,9 @@ fn property(pod: &Value, key: &str) -> Result<String> {
         "init container non-root" => security(injected()?, "runAsNonRoot"),
         "containers" => names(containers(pod, &["containers"])),
         "init containers" => names(containers(pod, &["initContainers"])),
+        "name servers" => listed(&pod["spec"]["dnsConfig"]["nameservers"]),
+        "search domains" => listed(&pod["spec"]["dnsConfig"]["searches"]),
+        "resolver options" => listed(&pod["spec"]["dnsConfig"]["options"]),
         _ => bail!("look at {key:?} of a pod: what can be looked at is {KNOWN}"),
     })
 }
@@ -126,6 +141,9 @@ mod tests {
     #[case("probe readiness port", "20400")]
     #[case("annotation connect-service-upstreams", "none")]
     #[case("annotation transparent-proxy-status", "enabled")]
+    #[case("name servers", "127.0.0.1, 10.96.0.10")]
+    #[case("search domains", "none")]
+    #[case("resolver options", "ndots:5, edns0")]
     fn properties(#[case] key: &str, #[case] expected: &str) {
         let pod = json!({
             "metadata": {"annotations": {"consul.hashicorp.com/transparent-proxy-status": "enabled"}},
@@ -136,6 +154,10 @@ mod tests {
                     "securityContext": {"runAsUser": 0, "capabilities": {"add": ["NET_ADMIN"]}},
                 }],
                 "containers": [{"name": "app", "readinessProbe": {"httpGet": {"port": 20400}}}],
+                "dnsConfig": {
+                    "nameservers": ["127.0.0.1", "10.96.0.10"],
+                    "options": [{"name": "ndots", "value": "5"}, {"name": "edns0"}],
+                },
             },
         });
         assert_eq!(property(&pod, key).expect("a known key"), expected);

@@ -40,6 +40,7 @@ fn server(name: &str) -> Workload {
         init_sidecar: None,
         command: None,
         dns_server: None,
+        resolver: None,
         host_network: false,
         link: None,
         farewell: None,

@@ -9,8 +9,8 @@ use serde_json::Value;
 use sim::Impairment;
 
 use super::spec::{
-    Bind, Command, Container, InitContainer, Listen, Placement, Probe, ProbeAction, ProbeKind, Role, ServicePort,
-    ServiceShape, Workload,
+    Bind, Command, Container, InitContainer, Library, Listen, Placement, Probe, ProbeAction, ProbeKind, Role,
+    ServicePort, ServiceShape, Workload,
 };
 use crate::later::{Issue, comes_with};
 use crate::nearest::nearest;
@@ -36,6 +36,7 @@ const KEYS: &[&str] = &[
     "address",
     "link",
     "dns config",
+    "resolver",
     "host network",
 ];
 
@@ -83,6 +84,7 @@ impl Workload {
                 "address" => bail!("{context}: an address is chosen by the cluster's address management"),
                 "link" => self.link = Some(link(value).context(context)?),
                 "dns config" => self.dns_server = Some(value.clone()),
+                "resolver" => self.resolver = Some(value.parse::<Library>().context(context)?),
                 "host network" => self.host_network = truth(value).context(context)?,
                 _ => {
                     if let Some(name) = key.strip_prefix("annotation ") {
@@ -298,6 +300,18 @@ mod tests {
         assert_eq!(described("multi-user", &[("uid", "444")]).expect("a good row").containers.len(), 5);
         assert_eq!(described("multi-user", &[("uid", "7")]).expect("a good row").containers.len(), 6);
         assert_eq!(described("caller", &[("uid", "7")]).expect("a good row").containers[0].uid, 7);
+    }
+
+    #[rstest]
+    #[case("glibc", Ok(Library::Glibc))]
+    #[case("musl", Ok(Library::Musl))]
+    #[case("rust", Ok(Library::Rust))]
+    #[case("Go", Err("\"Go\" is no resolver: it is glibc, musl or rust"))]
+    fn resolvers(#[case] value: &str, #[case] expected: Result<Library, &str>) {
+        match (described("caller", &[("resolver", value)]), expected) {
+            (Ok(workload), expected) => assert_eq!(Ok(workload.resolver.expect("a resolver")), expected),
+            (Err(error), expected) => assert_eq!(Err(error.root_cause().to_string().as_str()), expected),
+        }
     }
 
     #[test]

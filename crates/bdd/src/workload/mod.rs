@@ -10,6 +10,6 @@ mod spec;
 pub use fixture::fixture;
 pub use instance::Instance;
 pub use spec::{
-    Bind, Command, Container, Controller, InitContainer, InitSidecar, Listen, Placement, Probe, ProbeAction, ProbeKind,
-    Role, ServicePort, ServiceShape, Workload,
+    Bind, Command, Container, Controller, InitContainer, InitSidecar, Library, Listen, Placement, Probe, ProbeAction,
+    ProbeKind, Role, ServicePort, ServiceShape, Workload,
 };

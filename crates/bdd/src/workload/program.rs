@@ -1,6 +1,6 @@
 //! The command lines of the test program that workloads run: as a server, as a client, as nothing.
 
-use super::spec::{Bind, Command, InitSidecar, Listen, Probe, ProbeAction, Workload};
+use super::spec::{Bind, Command, InitSidecar, Library, Listen, Probe, ProbeAction, Workload};
 use crate::action::{Request, Technique};
 use crate::bed::Credentials;
 use crate::vocabulary::parameters::Protocol;
@@ -136,10 +136,19 @@ fn technique(technique: Technique) -> &'static str {
     }
 }
 
-/// The client's command line for a request whose addresses are resolved; `patient` over a bad link.
+/// How a client does what it is asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Habits {
+    /// Whose resolver it leaves names to.
+    pub library: Option<Library>,
+    /// Whether its link is bad, so that everything takes long.
+    pub is_patient: bool,
+}
+
+/// The client's command line for a request whose addresses are resolved.
 #[must_use]
-pub fn client(request: &Request, canary: &str, credentials: Option<&Credentials>, patient: bool) -> Words {
-    let timeout = if patient { PATIENT_MS } else { ATTEMPT_MS }.to_string();
+pub fn client(request: &Request, canary: &str, credentials: Option<&Credentials>, habits: Habits) -> Words {
+    let timeout = if habits.is_patient { PATIENT_MS } else { ATTEMPT_MS }.to_string();
     let common = ["--canary", canary, "--timeout-ms", &timeout];
     let mut words = match request {
         Request::Get(url) => args(["request", url].into_iter().chain(common)),
@@ -165,6 +174,10 @@ pub fn client(request: &Request, canary: &str, credentials: Option<&Credentials>
         }
         Request::Present(_, target) => args(["tls", target].into_iter().chain(common)),
     };
+    // `--` may follow
+    if let Some(library) = habits.library {
+        words.words.splice(1..1, ["--resolver", library.name()].map(str::to_owned));
+    }
     if let Some(credentials) = credentials {
         words.words.extend(["--sni".to_owned(), credentials.server_name.clone()]);
         if let Some((certificate, key)) = &credentials.identity {
@@ -220,7 +233,20 @@ mod tests {
         "/bin/workload lookup web.example.test --protocol tcp --server 1.2.3.4:53"
     )]
     fn clients(#[case] request: Request, #[case] expected: &str) {
-        assert_eq!(client(&request, "c", None).words.join(" "), expected);
+        assert_eq!(client(&request, "c", None, Habits::default()).words.join(" "), expected);
+    }
+
+    #[rstest]
+    #[case(
+        Request::Get("http://a".into()),
+        "/bin/workload request --resolver musl http://a --canary c --timeout-ms 2000"
+    )]
+    #[case(Request::Lookup(Protocol::DnsUdp, "a".into()), "/bin/workload lookup --resolver musl a --protocol udp")]
+    fn clients_with_a_resolver(#[case] request: Request, #[case] expected: &str) {
+        assert_eq!(
+            client(&request, "c", None, Habits { library: Some(Library::Musl), ..Habits::default() }).words.join(" "),
+            expected
+        );
     }
 
     #[test]
@@ -239,7 +265,7 @@ mod tests {
         let credentials =
             Credentials { identity: Some(("CERT".into(), "KEY".into())), server_name: "a.default".into() };
         let request = Request::Present(crate::vocabulary::parameters::Certificate::None, "1.2.3.4:20000".into());
-        let words = client(&request, "c", Some(&credentials)).words;
+        let words = client(&request, "c", Some(&credentials), Habits::default()).words;
         assert_eq!(&words[3..7], ["CERT", "KEY", "/bin/workload", "tls"]);
     }
 }

@@ -89,6 +89,39 @@ pub enum ServiceShape {
     Two(String, String),
 }
 
+/// Whose resolver a client's programs have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    /// `getaddrinfo` of glibc.
+    Glibc,
+    /// `getaddrinfo` of musl, in a static program.
+    Musl,
+    /// A stub resolver in Rust.
+    Rust,
+}
+
+impl Library {
+    /// The word for it, in tables and in the test program's arguments.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Glibc => "glibc",
+            Self::Musl => "musl",
+            Self::Rust => "rust",
+        }
+    }
+}
+
+impl FromStr for Library {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let all = [Self::Glibc, Self::Musl, Self::Rust];
+        let found = all.into_iter().find(|library| library.name() == text);
+        found.ok_or_else(|| anyhow::anyhow!("{text:?} is no resolver: it is glibc, musl or rust"))
+    }
+}
+
 /// Which of a container's probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProbeKind {
@@ -237,6 +270,9 @@ pub struct Workload {
     pub command: Option<Command>,
     /// A name server of the Pods' own.
     pub dns_server: Option<String>,
+    /// Whose resolver clients have; when unsaid, requests are glibc's and look-ups those of the stub resolver in Rust, which
+    /// tells most about them.
+    pub resolver: Option<Library>,
     /// Whether the Pods use the node's network.
     pub host_network: bool,
     /// What is wrong with the Pods' link.

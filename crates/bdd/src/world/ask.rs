@@ -16,7 +16,7 @@ use crate::action::{Ask, Attempt, Request};
 use crate::bed::{Bed, Credentials};
 use crate::pods::PodRef;
 use crate::vocabulary::parameters::{Certificate, Outcome};
-use crate::workload::program;
+use crate::workload::program::{self, Habits};
 
 /// Time between two attempts for the same outcome.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -63,8 +63,7 @@ struct Prepared {
     container: String,
     request: Request,
     credentials: Option<Credentials>,
-    /// Whether the client's link is bad.
-    is_patient: bool,
+    habits: Habits,
 }
 
 impl World {
@@ -104,8 +103,9 @@ impl World {
             Request::Present(certificate, target) => Some(self.credentials(certificate, target).await?),
             _ => None,
         };
-        let is_patient = self.spec(&ask.client)?.link.is_some();
-        Ok(Prepared { pod, container, request, credentials, is_patient })
+        let client = self.spec(&ask.client)?;
+        let habits = Habits { library: client.resolver, is_patient: client.link.is_some() };
+        Ok(Prepared { pod, container, request, credentials, habits })
     }
 
     /// What a client presents to a proxy, and which service it asks it for.
@@ -419,8 +419,8 @@ impl World {
 
 async fn attempt(bed: &dyn Bed, prepared: &Prepared) -> Result<Attempt> {
     let canary = token();
-    let Prepared { pod, container, request, credentials, is_patient } = prepared;
-    let call = program::client(request, &canary, credentials.as_ref(), *is_patient);
+    let Prepared { pod, container, request, credentials, habits } = prepared;
+    let call = program::client(request, &canary, credentials.as_ref(), *habits);
     let since = Timestamp::now();
     let limit = Duration::from_secs(ATTEMPT_SECONDS + 57);
     let run = bed.cluster().exec(&pod.namespace, &pod.name, container, &call.words, call.stdin.as_deref());

@@ -152,6 +152,7 @@ impl SimBed {
         let pods = Pods::watch(lab.internal_client());
         install::kinds(&cluster).await?;
         let servers = Servers::new(lab, settings, suite.settings.saboteur, work.join("servers"))?;
+        forward(lab, settings, servers.dns())?;
         let plugin = async {
             match settings.is_cni()? {
                 true => {
@@ -213,6 +214,13 @@ async fn reachable(lab: &Lab, cluster: &Cluster) -> Result<()> {
     let address = SocketAddr::new(ip.context("find the address of the webhook's Service")?, 443);
     let look = async || node.netns.dial(address).await.map(|_| ());
     crate::wait::until(&format!("the webhook to be reachable at {address}"), READY, look).await
+}
+
+/// Has the cluster's DNS ask Consul's about its domain, or not. It stands outside of the nodes, where no Service leads: it
+/// is told what is behind that of Consul's DNS.
+fn forward(lab: &Lab, settings: &Settings, dns: SocketAddr) -> Result<()> {
+    lab.set_stub_domain("consul", settings.forwards_consul()?.then_some(dns));
+    Ok(())
 }
 
 #[async_trait]
@@ -399,6 +407,7 @@ impl Bed for SimBed {
         if settings.families()? != self.families {
             bail!("change the address families of a running mesh");
         }
+        forward(&self.lab, settings, self.servers.dns())?;
         match settings.is_cni()? {
             true => self.cni().install(settings).await?,
             false => self.cni().remove().await?,

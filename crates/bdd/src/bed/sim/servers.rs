@@ -13,6 +13,9 @@ use crate::selftest::Saboteur;
 use crate::settings::Settings;
 use crate::vocabulary::parameters::Verdict;
 
+/// The port of Consul's DNS.
+const DNS: u16 = 8600;
+
 /// The servers of one lab. What they keep is on disk, so that those which start later go on with it.
 pub(super) struct Servers {
     address: std::net::IpAddr,
@@ -49,6 +52,11 @@ impl Servers {
     /// Where they are.
     pub(super) fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Where they answer DNS.
+    pub(super) fn dns(&self) -> SocketAddr {
+        SocketAddr::new(self.address, DNS)
     }
 
     pub(super) fn default_intention(&self, verdict: Verdict) {
@@ -108,8 +116,8 @@ fn launch(
         client: lab.internal_client(),
         http: tcp(8500)?,
         feed: tcp(8502)?,
-        dns_udp: netns.udp_bind(SocketAddr::new(address, 8600)).context("answer DNS for the mesh's servers")?,
-        dns_tcp: tcp(8600)?,
+        dns_udp: netns.udp_bind(SocketAddr::new(address, DNS)).context("answer DNS for the mesh's servers")?,
+        dns_tcp: tcp(DNS)?,
         datacenter: datacenter.to_owned(),
         default_intention,
         data_dir: Some(data_dir.to_owned()),
