@@ -96,14 +96,16 @@ impl Proxy {
 
     /// The whole configuration.
     pub(super) fn resources(&self, shared: &Shared, world: &World) -> BTreeMap<Key, Text> {
-        let mut resources = self.own.clone();
+        let mut list: Vec<(Key, Text)> = self.own.iter().map(|(key, text)| (key.clone(), text.clone())).collect();
         if self.instance.transparent {
-            self.outbound(world, &mut resources);
+            self.outbound(world, &mut list);
         }
+        // of several with one name the last one counts
+        let resources = list.into_iter().collect();
         if shared.tampers() { tampered(shared, &self.instance, &resources) } else { resources }
     }
 
-    fn outbound(&self, world: &World, resources: &mut BTreeMap<Key, Text>) {
+    fn outbound(&self, world: &World, resources: &mut Vec<(Key, Text)>) {
         let upstreams: Vec<(&str, &Upstream)> = self.upstreams.iter().map(|(s, p)| (&**s, &p.upstream)).collect();
         let parts: Vec<&Arc<Part>> = self.upstreams.values().collect();
         let mut chains = Vec::new();
@@ -118,7 +120,7 @@ impl Proxy {
         let mut led_to = Resources::default();
         if let Some((name, Value::Object(body))) = frame(world, &self.instance, !chains.is_empty(), &mut led_to) {
             let key = Key { section: "listeners", name: name.into() };
-            resources.insert(key, Text::with_list(&body, "filter_chains", chains));
+            resources.push((key, Text::with_list(&body, "filter_chains", chains)));
         }
         resources.extend(texts(led_to));
     }

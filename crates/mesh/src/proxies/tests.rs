@@ -158,6 +158,9 @@ fn entry(rng: &mut StdRng, name: &'static str, other: &'static str) -> (String, 
     (kind.to_owned(), object)
 }
 
+/// Resources by section and name.
+type Flat = BTreeMap<(String, String), Value>;
+
 /// Everything, kept by us and by a client, and nothing kept at all.
 struct Bed {
     reconciler: Reconciler,
@@ -165,7 +168,7 @@ struct Bed {
     publish: watch::Sender<Arc<World>>,
     all: All,
     /// By proxy: the index that its client knows, and the resources.
-    clients: HashMap<Asked, (u64, BTreeMap<(String, String), Value>)>,
+    clients: HashMap<Asked, (u64, Flat)>,
 }
 
 impl Bed {
@@ -249,7 +252,7 @@ impl Bed {
     }
 }
 
-fn take_in(resources: &mut BTreeMap<(String, String), Value>, update: Update) {
+fn take_in(resources: &mut Flat, update: Update) {
     if update.full {
         resources.clear();
     }
@@ -263,7 +266,7 @@ fn take_in(resources: &mut BTreeMap<(String, String), Value>, update: Update) {
     }
 }
 
-fn flat(whole: &Value) -> BTreeMap<(String, String), Value> {
+fn flat(whole: &Value) -> Flat {
     let sections = whole.as_object().into_iter().flatten();
     let resources = sections.flat_map(|(section, resources)| {
         resources.as_object().into_iter().flatten().map(move |(n, v)| ((section.clone(), n.clone()), v.clone()))

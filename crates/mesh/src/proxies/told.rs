@@ -1,6 +1,6 @@
 //! What a proxy is told, and what of it is news to who has heard some of it before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::iter::Peekable;
 
 use serde_json::Value;
@@ -16,12 +16,25 @@ pub(crate) struct Told {
     /// The world in which something changed last.
     last: u64,
     resources: BTreeMap<Key, (u64, Option<Text>)>,
+    /// What changed in which world, newest last: all of it after `logged_from`.
+    log: VecDeque<(u64, Key)>,
+    logged_from: u64,
 }
+
+/// How many changes are remembered in their order. Who is further behind has all resources looked at.
+const LOG: usize = 256;
 
 impl Told {
     pub(super) fn new(service: &str, resources: BTreeMap<Key, Text>, world: u64) -> Self {
         let resources = resources.into_iter().map(|(key, text)| (key, (world, Some(text)))).collect();
-        Self { service: service.to_owned(), first: world, last: world, resources }
+        Self {
+            service: service.to_owned(),
+            first: world,
+            last: world,
+            resources,
+            log: VecDeque::new(),
+            logged_from: world,
+        }
     }
 
     pub(super) fn service(&self) -> &str {
@@ -35,20 +48,35 @@ impl Told {
 
     /// These are all the resources in a world. Says whether any changed.
     pub(super) fn renew(&mut self, fresh: BTreeMap<Key, Text>, world: u64) -> bool {
-        for (key, (changed, text)) in &mut self.resources {
-            if text.is_some() && !fresh.contains_key(key) {
-                (*changed, *text) = (world, None);
-                self.last = world;
+        let mut fresh = fresh.into_iter().peekable();
+        let (mut changed, mut come) = (Vec::new(), Vec::new());
+        // both are in the order of their keys
+        for (key, (when, text)) in &mut self.resources {
+            while let Some(new) = fresh.next_if(|(other, _)| other < key) {
+                come.push(new);
+            }
+            let new = fresh.next_if(|(other, _)| other == key).map(|(_, text)| text);
+            if *text != new {
+                (*when, *text) = (world, new);
+                changed.push(key.clone());
             }
         }
-        for (key, text) in fresh {
-            let entry = self.resources.entry(key).or_insert((world, None));
-            if entry.1.as_ref() != Some(&text) {
-                *entry = (world, Some(text));
-                self.last = world;
-            }
+        for (key, text) in come.into_iter().chain(fresh) {
+            changed.push(key.clone());
+            self.resources.insert(key, (world, Some(text)));
         }
+        changed.into_iter().for_each(|key| self.note(key, world));
         self.is_of(world)
+    }
+
+    fn note(&mut self, key: Key, world: u64) {
+        self.last = world;
+        self.log.push_back((world, key));
+        if self.log.len() > LOG
+            && let Some((world, _)) = self.log.pop_front()
+        {
+            self.logged_from = world;
+        }
     }
 
     /// Puts a resource in the place of another. Says no when that is not what was there.
@@ -57,7 +85,7 @@ impl Told {
             Some((_, Some(text))) if text == new => true,
             Some((changed, Some(text))) if text == old => {
                 (*changed, *text) = (world, new.clone());
-                self.last = world;
+                self.note(key.clone(), world);
                 true
             }
             _ => false,
@@ -68,11 +96,17 @@ impl Told {
     /// is none of this proxy. `None`: nothing is news.
     pub(crate) fn update(&self, index: u64) -> Option<Answer> {
         let full = index < self.first || index > self.last;
-        let news = self.resources.iter().filter(|(_, (changed, text))| {
-            // who knows nothing need not hear what is gone
-            if full { text.is_some() } else { *changed > index }
-        });
-        let news: Vec<_> = news.map(|(key, (_, text))| (key.clone(), text.clone())).collect();
+        let news: Vec<_> = if !full && index >= self.logged_from {
+            let news: BTreeSet<&Key> =
+                self.log.iter().rev().take_while(|(world, _)| *world > index).map(|(_, key)| key).collect();
+            news.into_iter().filter_map(|key| Some((key.clone(), self.resources.get(key)?.1.clone()))).collect()
+        } else {
+            let news = self.resources.iter().filter(|(_, (changed, text))| {
+                // who knows nothing need not hear what is gone
+                if full { text.is_some() } else { *changed > index }
+            });
+            news.map(|(key, (_, text))| (key.clone(), text.clone())).collect()
+        };
         if news.is_empty() {
             return None;
         }
@@ -163,6 +197,21 @@ mod tests {
         assert_eq!(json!(update.as_ref().map(|u| &u.resources)), expected);
         if let Some(update) = update {
             assert_eq!((update.index, update.service.as_str(), update.full), (7, "web", full));
+        }
+    }
+
+    #[test]
+    fn who_is_far_behind_hears_everything_that_changed() {
+        let many: Vec<String> = (0..LOG + 10).map(|n| n.to_string()).collect();
+        let all = |value| many.iter().map(|name| ("clusters", name.as_str(), value)).collect::<Vec<_>>();
+        let mut told = Told::new("web", resources(&all(1)), 5);
+        told.renew(resources(&all(2)), 6);
+        told.renew(resources(&[("clusters", "0", 3)]), 7);
+        for index in [5, 6] {
+            let update = told.update(index).map(|json| json.collect::<String>()).expect("news");
+            let update: Update = serde_json::from_str(&update).expect("an update");
+            let clusters = &update.resources["clusters"];
+            assert_eq!((clusters.len(), &clusters["0"], &clusters["1"]), (many.len(), &Some(json!(3)), &None));
         }
     }
 
