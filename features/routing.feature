@@ -48,6 +48,7 @@ Feature: Configuration entries decide where requests go
     Then no request failed
     And every answer came from "static-server"
     And the answer contains "header x-split: rest"
+    And it is mutual TLS for "static-server" from "static-client" to "static-server"
 
   @RO-03 @documented @sim @kind
   Scenario Outline: A redirect leads to another service, whatever is spoken
@@ -68,25 +69,26 @@ Feature: Configuration entries decide where requests go
 
   @RO-04 @documented @sim @kind
   Scenario: A subset is the instances whose metadata fit
-    Given the workload "static-server" with:
+    Given the workload "older" with:
       | annotation service-meta-version | v1 |
     And the workload "newer" with:
-      | annotation connect-service      | static-server |
-      | annotation service-meta-version | v2            |
-    And the ServiceResolver "static-server" with:
+      | annotation connect-service      | older |
+      | annotation service-meta-version | v2    |
+    And the ServiceResolver "older" with:
       | defaultSubset     | v1                         |
       | subsets.v1.filter | Service.Meta.version == v1 |
       | subsets.v2.filter | Service.Meta.version == v2 |
-    When "static-client" requests "http://static-server" 6 times
+    When "static-client" requests "http://older" 6 times
     Then no request failed
-    And every answer came from "static-server"
-    When the ServiceResolver "static-server" is changed to:
+    And every answer came from "older"
+    When the ServiceResolver "older" is changed to:
       | defaultSubset     | v2                         |
       | subsets.v1.filter | Service.Meta.version == v1 |
       | subsets.v2.filter | Service.Meta.version == v2 |
-    And "static-client" requests "http://static-server" 6 times
+    And "static-client" requests "http://older" 6 times
     Then no request failed
     And every answer came from "newer"
+    And it is mutual TLS from "static-client" to "newer"
 
   @RO-05 @documented @sim @kind
   Scenario Outline: Failover leads to another service until the first is healthy again

@@ -1,6 +1,5 @@
 //! Compiles the client whose names are resolved by musl, which the program carries. Without musl-gcc it carries nothing, and
 //! says so when that client is asked for.
-#![expect(clippy::print_stdout, reason = "Cargo reads what a build script prints")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

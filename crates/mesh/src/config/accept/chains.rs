@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChainEntry, Config, Mistakes, Verdict, once};
+use super::{ChainEntry, Config, Mistakes, ServiceResolver, Verdict, once};
 
 /// Adds an entry if the chain that it makes can be followed to its end.
 pub(super) fn add(config: &mut Config, name: &str, entry: &ChainEntry) -> Verdict {
     match entry {
-        ChainEntry::Resolver(entry) => once(&mut config.resolvers, name, entry.clone(), "service-resolver for")?,
+        ChainEntry::Resolver(entry) => {
+            once(&mut config.resolvers, name, ServiceResolver::clone(entry), "service-resolver for")?
+        }
         ChainEntry::Router(entry) => once(&mut config.routers, name, entry.clone(), "service-router for")?,
         ChainEntry::Splitter(entry) => once(&mut config.splitters, name, entry.clone(), "service-splitter for")?,
     }
@@ -69,7 +71,7 @@ fn targets<'a>(name: &'a str, entry: &'a ChainEntry) -> Vec<(String, &'a str, Op
 }
 
 /// The subsets that a resolver names as those of its own service.
-fn own_subsets(resolver: &super::ServiceResolver) -> Vec<(String, &str)> {
+fn own_subsets(resolver: &ServiceResolver) -> Vec<(String, &str)> {
     let mut named = Vec::new();
     named.extend(resolver.default_subset.as_deref().map(|subset| ("spec.defaultSubset".to_owned(), subset)));
     for (key, failover) in &resolver.failover {

@@ -108,7 +108,7 @@ enum Entry {
 
 /// An entry that must fit others: it says where requests for a service go.
 enum ChainEntry {
-    Resolver(ServiceResolver),
+    Resolver(Box<ServiceResolver>),
     Router(ServiceRouter),
     Splitter(ServiceSplitter),
 }
@@ -171,7 +171,7 @@ fn entry(resource: &Resource, datacenter: &str) -> Result<Entry, Mistakes> {
         "ServiceResolver" => {
             let entry = decode(&spec)?;
             routing::resolver(&entry, &resource.spec, &mut mistakes);
-            Entry::Chain(name, ChainEntry::Resolver(entry))
+            Entry::Chain(name, ChainEntry::Resolver(Box::new(entry)))
         }
         "ServiceRouter" => {
             let entry = decode(&spec)?;

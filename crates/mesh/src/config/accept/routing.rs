@@ -42,7 +42,7 @@ fn failover(entry: &Failover, at: &str, mistakes: &mut Mistakes) {
     must(named || !datacenters.is_empty() || !targets.is_empty(), mistakes, || {
         format!("{at} is empty; say where to, by service, serviceSubset or targets")
     });
-    must(targets.is_empty() || !(named || !datacenters.is_empty()), mistakes, || {
+    must(targets.is_empty() || (!named && datacenters.is_empty()), mistakes, || {
         format!("{at}: targets exclude service, serviceSubset and datacenters")
     });
 }
