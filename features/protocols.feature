@@ -1,3 +1,4 @@
+@each-mechanism
 Feature: What applications say to each other survives redirection
   Background:
     Given a mesh
