@@ -149,8 +149,9 @@ pub(crate) async fn load(report: &mut Report) -> Result<()> {
     let (start, before) = (Instant::now(), plane.processor()?);
     let (mut changes, mut updates) = (0_u32, 0);
     while start.elapsed() < LOAD {
-        let s = usize::try_from(changes)? * 7 % services;
-        plane.api.apply("endpointslices", endpoints(s, instances, changes / 143 % 2 == 1));
+        // each one a change, however many are taken in at once: no service has a second turn before all had one
+        let turn = usize::try_from(changes)?;
+        plane.api.apply("endpointslices", endpoints(turn * 7 % services, instances, turn / services % 2 == 1));
         changes += 1;
         let next = start + PAUSE * changes;
         updates += crowd.heard_until(next).await;
