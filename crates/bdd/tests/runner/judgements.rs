@@ -100,7 +100,7 @@ const FALSE: &[(&str, &str)] = &[
       | protocoll | http |
     When "static-client" requests "http://server"
     Then it is answered"#,
-        "spec.protocoll is no field of a ServiceDefaults",
+        "the API server refuses the ServiceDefaults server: it knows no field spec.protocoll",
     ),
     (
         r#"
