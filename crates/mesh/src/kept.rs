@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,8 @@ pub enum KeptError {
 pub(crate) struct Keeper {
     path: PathBuf,
     kept: Kept,
+    /// The virtual addresses of the last world that is in the file.
+    written: Arc<VirtualIps>,
 }
 
 /// Reads what an earlier control plane left in `directory`; nothing when there was none.
@@ -66,18 +69,25 @@ pub(crate) fn read(directory: &Path) -> Result<Option<Kept>, KeptError> {
 impl Keeper {
     /// Keeps `kept` in `directory` from now on, which is made if need be.
     pub(crate) fn start(directory: &Path, kept: Kept) -> Result<Self, KeptError> {
-        let keeper = Self { path: directory.join(FILE), kept };
+        let written = Arc::new(kept.vips.clone());
+        let keeper = Self { path: directory.join(FILE), kept, written };
         keeper.write()?;
         Ok(keeper)
     }
 
-    /// Writes the virtual addresses if they are others than before.
-    pub(crate) fn vips(&mut self, vips: &VirtualIps) -> Result<(), KeptError> {
-        if self.kept.vips == *vips {
+    /// Writes the virtual addresses if they are others than those in the file. What could not be written is tried again the next
+    /// time.
+    pub(crate) fn vips(&mut self, vips: &Arc<VirtualIps>) -> Result<(), KeptError> {
+        // most changes of the world give nobody an address, and it may hold thousands
+        if Arc::ptr_eq(&self.written, vips) {
             return Ok(());
         }
-        self.kept.vips = vips.clone();
-        self.write()
+        if *self.written != **vips {
+            self.kept.vips = VirtualIps::clone(vips);
+            self.write()?;
+        }
+        self.written = Arc::clone(vips);
+        Ok(())
     }
 
     /// Replaces the file, which only its owner may read: the root's key is in it.
@@ -113,11 +123,27 @@ mod tests {
         let mut keeper = Keeper::start(directory.path(), kept()).expect("writable");
         let mut vips = VirtualIps::default();
         vips.assign(["web"]);
-        keeper.vips(&vips).expect("writable");
+        keeper.vips(&Arc::new(vips.clone())).expect("writable");
         let found = read(directory.path()).expect("readable").expect("kept");
         assert_eq!(found, Kept { vips, ..kept() });
         let mode = fs::metadata(directory.path().join(FILE)).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_tried_again() {
+        let place = tempfile::tempdir().expect("a directory");
+        let directory = place.path().join("servers");
+        let mut keeper = Keeper::start(&directory, kept()).expect("writable");
+        let mut vips = VirtualIps::default();
+        vips.assign(["web"]);
+        let vips = Arc::new(vips);
+        fs::rename(&directory, place.path().join("away")).expect("moved");
+        fs::write(&directory, "in the way").expect("writable");
+        keeper.vips(&vips).expect_err("no directory");
+        fs::remove_file(&directory).expect("removed");
+        keeper.vips(&vips).expect("writable again");
+        assert_eq!(read(&directory).expect("readable").map(|kept| kept.vips), Some(VirtualIps::clone(&vips)));
     }
 
     #[test]

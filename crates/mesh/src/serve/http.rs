@@ -112,7 +112,7 @@ async fn try_answer(
         return Err((StatusCode::INTERNAL_SERVER_ERROR, "No path to datacenter".to_owned()));
     }
     if index > 0 {
-        // an index from before a restart is above ours and must not wait for ever
+        // an index of servers whose clock was ahead is above ours and must not wait for ever
         let newer = worlds.wait_for(|w| w.index > index || w.index < index.saturating_sub(1));
         let _ = tokio::time::timeout(wait.min(MAX_WAIT), newer).await;
     }

@@ -1,7 +1,5 @@
 //! The rules that entries about routes must keep together: one protocol, subsets that exist, no circles.
 
-use std::collections::BTreeMap;
-
 use super::{ChainEntry, Config, Mistakes, ServiceResolver, Verdict, once};
 
 /// Adds an entry if the chain that it makes can be followed to its end.
@@ -39,15 +37,11 @@ pub(super) fn add(config: &mut Config, name: &str, entry: &ChainEntry) -> Verdic
         return Ok(());
     }
     match entry {
-        ChainEntry::Resolver(_) => forget(&mut config.resolvers, name),
-        ChainEntry::Router(_) => forget(&mut config.routers, name),
-        ChainEntry::Splitter(_) => forget(&mut config.splitters, name),
+        ChainEntry::Resolver(_) => drop(config.resolvers.remove(name)),
+        ChainEntry::Router(_) => drop(config.routers.remove(name)),
+        ChainEntry::Splitter(_) => drop(config.splitters.remove(name)),
     }
     Err(mistakes)
-}
-
-fn forget<T>(entries: &mut BTreeMap<String, T>, name: &str) {
-    entries.remove(name);
 }
 
 /// The field, service and subset of everything that an entry sends requests to.
