@@ -122,7 +122,7 @@ impl Recorder {
 
     /// Records an interface of a namespace; every packet after this returns is recorded.
     ///
-    /// An open tap keeps its namespace alive: [`Recorder::release`] the host when it is to go.
+    /// An open tap keeps its namespace alive: [`Tap::stop`] it when that is to go.
     ///
     /// # Errors
     /// [`Error::Namespace`], [`Error::Interface`], [`Error::File`]; [`Error::Finished`] after [`Recorder::finish`].
@@ -174,21 +174,6 @@ impl Recorder {
     #[must_use]
     pub fn dropped(&self) -> Vec<(Vantage, u64)> {
         self.snapshot().dropped()
-    }
-
-    /// Ends the recording of every interface of a host, after settling; what was seen stays in the evidence.
-    pub async fn release(&self, host: &str) {
-        let ids: Vec<u64> = {
-            let logs = lock(&self.logs);
-            let of_host = logs.iter().filter(|(_, live)| {
-                let live = lock(live);
-                live.log().vantage.host == host && !live.log().ended
-            });
-            of_host.map(|(id, _)| *id).collect()
-        };
-        if !ids.is_empty() {
-            self.reader.ask(|answer| Command::Stop(ids, answer)).await;
-        }
     }
 
     /// Settles, ends all recording and gives the whole evidence.

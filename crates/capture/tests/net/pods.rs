@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
-use capture::{Host, Place, ProxyPorts, Recorder, Vantage};
+use capture::{Host, Place, ProxyPorts, Recorder, Tap, Vantage};
 use netns::NetNs;
 
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
@@ -32,6 +32,7 @@ pub(crate) struct Pods {
     pub(crate) client: NetNs,
     pub(crate) server: NetNs,
     pub(crate) recorder: Recorder,
+    pub(crate) taps: Vec<Tap>,
     _files: tempfile::TempDir,
 }
 
@@ -60,6 +61,7 @@ impl Pods {
         }
         let files = tempfile::tempdir().expect("a directory");
         let recorder = set(Recorder::new(files.path(), PORTS).expect("it starts").with_marker("c4n4ry-"));
+        let mut taps = Vec::new();
         for (namespace, interface, host, place) in [
             (&client, "lo", CLIENT_NAME, Place::Loopback),
             (&client, "eth0", CLIENT_NAME, Place::Eth0),
@@ -69,9 +71,9 @@ impl Pods {
             (&server, "eth0", SERVER_NAME, Place::Eth0),
         ] {
             let vantage = Vantage { host: host.to_owned(), place };
-            recorder.tap(namespace, interface, vantage).await.expect("it is recorded");
+            taps.push(recorder.tap(namespace, interface, vantage).await.expect("it is recorded"));
         }
-        Self { client, server, recorder, _files: files }
+        Self { client, server, recorder, taps, _files: files }
     }
 }
 
