@@ -119,7 +119,8 @@ impl Cluster {
     /// What the API server says, admission's refusal among it.
     pub async fn create(&self, object: &Value) -> Result<Value, kube::Error> {
         let (kind, namespace, _) = identity(object);
-        self.send("POST", &path(kind, namespace, None).map_err(build)?, Some(object), "application/json").await
+        let path = path(kind, namespace, None).map_err(build)? + STRICT;
+        self.send("POST", &path, Some(object), "application/json").await
     }
 
     /// Creates the object, or changes it to what is given (JSON merge patch).
@@ -141,7 +142,7 @@ impl Cluster {
     /// # Errors
     /// What the API server says.
     pub async fn merge(&self, kind: &str, namespace: &str, name: &str, patch: &Value) -> Result<Value, kube::Error> {
-        let path = path(kind, namespace, Some(name)).map_err(build)?;
+        let path = path(kind, namespace, Some(name)).map_err(build)? + STRICT;
         self.send("PATCH", &path, Some(patch), "application/merge-patch+json").await
     }
 
@@ -246,6 +247,9 @@ impl Cluster {
         self.client.request(request.body(bytes).map_err(kube::Error::HttpError)?).await
     }
 }
+
+/// As kubectl asks: otherwise the API server drops a misspelt field and only warns.
+const STRICT: &str = "?fieldValidation=Strict";
 
 fn build(error: anyhow::Error) -> kube::Error {
     kube::Error::Service(error.into())

@@ -199,12 +199,7 @@ impl World {
         for object in &resources {
             let (kind, _, name) = crate::cluster::identity(object);
             match cluster.apply(object).await {
-                Ok(kept) => {
-                    if let Some(field) = lost(&object["spec"], &kept["spec"], "spec") {
-                        let (who, object) = ("the API server", format!("{kind} {name}"));
-                        return Err(Refusal { who, object, why: format!("it knows no field {field}") }.into());
-                    }
-                }
+                Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_invalid() => {
                     let (who, object) = ("the API server", format!("{kind} {name}"));
                     return Err(Refusal { who, object, why: status.message.clone() }.into());
@@ -409,20 +404,6 @@ impl World {
             intention.applied = true;
         }
         Ok(())
-    }
-}
-
-/// The first field that was given and not kept: an API server drops what a kind's schema does not have, and only warns.
-fn lost(given: &Value, kept: &Value, at: &str) -> Option<String> {
-    match given {
-        Value::Object(fields) => fields.iter().filter(|(_, value)| !value.is_null()).find_map(|(name, value)| {
-            let at = format!("{at}.{name}");
-            kept.get(name).map_or_else(|| Some(at.clone()), |kept| lost(value, kept, &at))
-        }),
-        Value::Array(items) => {
-            items.iter().enumerate().find_map(|(i, item)| lost(item, kept.get(i)?, &format!("{at}[{i}]")))
-        }
-        _ => None,
     }
 }
 

@@ -100,7 +100,7 @@ const FALSE: &[(&str, &str)] = &[
       | protocoll | http |
     When "static-client" requests "http://server"
     Then it is answered"#,
-        "the API server refuses the ServiceDefaults server: it knows no field spec.protocoll",
+        r#"strict decoding error: unknown field "spec.protocoll""#,
     ),
     (
         r#"

@@ -42,11 +42,13 @@ pub(crate) async fn impair(sandbox: &SandboxInfo, impairment: Impairment) -> Res
     let given = Arc::clone(&over);
     blocking(move || {
         let interface = &sandbox.host_interface;
+        // its index in the node is the number in its name
+        let number: u16 =
+            interface.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default();
         match impairment {
             Impairment::Mtu(bytes) => {
-                let index = interface.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default();
                 sandbox.netns.run(|| resize(ETH0, bytes))??;
-                sandbox.node_netns.run(|| resize(index, bytes))??;
+                sandbox.node_netns.run(|| resize(number.into(), bytes))??;
             }
             Impairment::Loss(percent) => {
                 let some = format!("-m statistic --mode random --probability {}", f64::from(percent) / 100.0);
@@ -63,7 +65,6 @@ pub(crate) async fn impair(sandbox: &SandboxInfo, impairment: Impairment) -> Res
                 sandbox.node_netns.run(|| add(&sandbox.addresses, &rules))??;
             }
             Impairment::Delay(delay) => {
-                let number = interface.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default();
                 let queue = sandbox.node_netns.run(|| open(number))?.map_err(Error::Rules)?;
                 let rule = format!("-A FORWARD -i {interface} -j NFQUEUE --queue-num {number}\n");
                 sandbox.node_netns.run(|| add(&sandbox.addresses, &rule))??;
