@@ -19,7 +19,7 @@ use crate::net::link::Impaired;
 use crate::net::service_proxy::{self, ServiceProxy};
 use crate::net::{Network, Plan};
 use crate::{
-    AgentError, ExecRequest, ExecSession, Impairment, LabOptions, NodeAgent, NodeInfo, Primary, ProbeOutcome,
+    AgentError, ExecRequest, ExecSession, Impairment, Join, LabOptions, NodeAgent, NodeInfo, Primary, ProbeOutcome,
     SandboxInfo, Station,
 };
 
@@ -59,7 +59,7 @@ impl Lab {
         for directory in [&options.scratch, &options.artifacts] {
             std::fs::create_dir_all(directory).with_context(|| format!("make directory {}", directory.display()))?;
         }
-        let plan = Plan::new(options.families);
+        let plan = Plan::new(options.families, options.ranges);
         let network = Arc::new(Network::build(&options).await.context("build the network")?);
         let (control_plane, dns_addresses) = (plan.control_plane(), plan.cluster_dns());
         let stations = futures::future::try_join(
@@ -172,6 +172,15 @@ impl Lab {
     /// When the kernel refuses.
     pub async fn remove_station(&self, name: &str) -> Result<(), crate::net::Error> {
         self.network.remove_station(name).await
+    }
+
+    /// Joins the networks of two labs, for as long as both live.
+    ///
+    /// # Errors
+    /// When they are joined already, their address families differ, a network that one is to reach of the other overlaps one
+    /// that it knows already, or the kernel refuses.
+    pub async fn join(&self, other: &Self, join: Join) -> anyhow::Result<()> {
+        Ok(self.network.join(&other.network, join).await?)
     }
 
     /// Gives a name outside the cluster's zone addresses (none: takes it away).

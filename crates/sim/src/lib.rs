@@ -12,4 +12,5 @@ pub mod sandbox;
 mod types;
 
 pub use lab::Lab;
+pub use net::{RangeFault, Ranges, RangesError, RangesText};
 pub use types::*;

@@ -15,6 +15,8 @@ use netns::NetNs;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::Ranges;
+
 /// Which address families Pods and Services of a lab have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Families {
@@ -50,6 +52,10 @@ pub struct LabOptions {
     pub nodes: usize,
     /// Address families of Pods and Services.
     pub families: Families,
+    /// What names of nodes begin with, so that those of several labs differ where somebody knows them all; empty otherwise.
+    pub node_prefix: String,
+    /// Networks of Pods, Services and nodes. Labs that are to be joined need networks that differ; see [`Join`].
+    pub ranges: Ranges,
     /// Directory for container roots, volumes and logs, made if missing; removed by the lab's `stop`.
     pub scratch: PathBuf,
     /// Directory that outlives the lab: the kubeconfig and container logs go here.
@@ -123,6 +129,28 @@ pub enum Impairment {
     Mtu(u32),
     /// More than so many kilobits in a second are lost, in either direction.
     Rate(u64),
+}
+
+/// How two labs are joined. Their Service networks are never routed across: a ClusterIP means something in its own lab only.
+///
+/// The networks of either lab that the other one reaches must be new to it: they overlap none of its own, and none that
+/// it reaches through another join. Labs that are not joined do not reach each other through a third one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Join {
+    /// What of each lab the other one reaches.
+    pub reach: Reach,
+    /// Packets that cross are late by so much, in each direction.
+    pub delay: Option<Duration>,
+}
+
+/// What of a lab another one reaches that is joined with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Nodes and the lab's own stations, as between clusters behind NAT gateways: what a Pod sends across comes from the
+    /// address of its lab's router. Pods are refused, and both labs may have the same Pod network.
+    Nodes,
+    /// Pods too, as in a flat network: they keep their source addresses.
+    Pods,
 }
 
 /// Is told of sandboxes, in time to record every packet.

@@ -1,6 +1,7 @@
 //! A whole cluster, started and stopped: what an installer's user would look at first, and that nothing stays.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,9 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use rstest::rstest;
 use serde_json::json;
-use sim::{ExecRequest, Families, Image, ImageTable, Lab, LabOptions, NoObserver};
+use sim::{
+    Dial as _, ExecRequest, Families, Image, ImageTable, Join, Lab, LabOptions, NoObserver, Ranges, RangesText, Reach,
+};
 use tokio::io::AsyncReadExt;
 
 /// Longer than anything here takes on a laden machine.
@@ -24,6 +27,8 @@ fn options(directory: &tempfile::TempDir, families: Families) -> LabOptions {
         name: "lab".to_owned(),
         nodes: 2,
         families,
+        node_prefix: String::new(),
+        ranges: Ranges::default(),
         scratch: directory.path().join("scratch"),
         artifacts: directory.path().join("artifacts"),
         images: ImageTable(BTreeMap::from([("test/shell".to_owned(), shell)])),
@@ -206,4 +211,31 @@ async fn a_lab_without_nodes_is_refused() {
     let options = LabOptions { nodes: 0, ..options(&directory, Families::V4) };
     let error = Lab::start(options).await.err().expect("it cannot start");
     assert!(format!("{error:#}").contains("lab of 0 nodes"), "{error:#}");
+}
+
+#[tokio::test]
+async fn labs_that_are_joined_reach_each_others_servers() {
+    let directories = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    let text =
+        RangesText { site: "172.19.0.0/16".to_owned(), pods: "10.245.0.0/16".to_owned(), ..RangesText::default() };
+    let of = |directory: &tempfile::TempDir, prefix: &str, ranges: Ranges| LabOptions {
+        name: format!("{prefix}lab"),
+        nodes: 1,
+        node_prefix: prefix.to_owned(),
+        ranges,
+        ..options(directory, Families::V4)
+    };
+    let [here, there] = &directories;
+    let (here, there) = tokio::try_join!(
+        Lab::start(of(here, "a-", Ranges::default())),
+        Lab::start(of(there, "b-", Ranges::try_from(text).expect("possible"))),
+    )
+    .expect("they start");
+    assert_eq!((here.nodes()[0].name.as_str(), there.nodes()[0].name.as_str()), ("a-node-0", "b-node-0"));
+    let server = SocketAddr::new(there.nodes()[0].addresses[0], 6443);
+    let netns = here.control_plane().netns.clone();
+    netns.dial(server).await.expect_err("there is no way yet");
+    here.join(&there, Join { reach: Reach::Nodes, delay: None }).await.expect("they can be joined");
+    netns.dial(server).await.expect("the API server of the other lab");
+    tokio::join!(here.stop(), there.stop());
 }

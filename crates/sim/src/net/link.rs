@@ -1,4 +1,4 @@
-//! What is wrong with the link between a Pod and its node.
+//! What is wrong with the link between a Pod and its node, or with one between labs.
 //!
 //! Not every kernel has `netem`. Here rules of the node drop what is lost or too much, a queue of netfilter holds back what is late,
 //! and the smaller of the largest packets is an attribute of both ends. What passes is untouched.
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use netns::NetNs;
 use nfq::{Message, Queue, Verdict};
 
 use super::iptables::restore;
@@ -25,6 +26,7 @@ const LOOK: Duration = Duration::from_millis(1);
 const BURST: u64 = 4096;
 
 /// Goes on as long as the value lives.
+#[derive(Default)]
 pub(crate) struct Impaired(Arc<AtomicBool>);
 
 impl Drop for Impaired {
@@ -38,9 +40,9 @@ impl Drop for Impaired {
 /// # Errors
 /// When the kernel refuses a rule, a queue or the size.
 pub(crate) async fn impair(sandbox: &SandboxInfo, impairment: Impairment) -> Result<Impaired, Error> {
-    let (sandbox, over) = (sandbox.clone(), Arc::new(AtomicBool::new(false)));
-    let given = Arc::clone(&over);
+    let sandbox = sandbox.clone();
     blocking(move || {
+        let mut impaired = Impaired::default();
         let interface = &sandbox.host_interface;
         // its index in the node is the number in its name
         let number: u16 =
@@ -65,19 +67,26 @@ pub(crate) async fn impair(sandbox: &SandboxInfo, impairment: Impairment) -> Res
                 sandbox.node_netns.run(|| add(&sandbox.addresses, &rules))??;
             }
             Impairment::Delay(delay) => {
-                let queue = sandbox.node_netns.run(|| open(number))?.map_err(Error::Rules)?;
+                impaired = hold_back(&sandbox.node_netns, number, delay)?;
                 let rule = format!("-A FORWARD -i {interface} -j NFQUEUE --queue-num {number}\n");
                 sandbox.node_netns.run(|| add(&sandbox.addresses, &rule))??;
-                std::thread::Builder::new()
-                    .name("delay".to_owned())
-                    .spawn(move || hold(queue, delay, &given))
-                    .map_err(Error::Rules)?;
             }
         }
-        Ok(())
+        Ok(impaired)
     })
-    .await?;
-    Ok(Impaired(over))
+    .await
+}
+
+/// Has every packet wait that a rule of the namespace sends to this queue, for as long as the value lives.
+pub(super) fn hold_back(netns: &NetNs, number: u16, delay: Duration) -> Result<Impaired, Error> {
+    let queue = netns.run(|| open(number))?.map_err(Error::Rules)?;
+    let impaired = Impaired::default();
+    let over = Arc::clone(&impaired.0);
+    std::thread::Builder::new()
+        .name("delay".to_owned())
+        .spawn(move || hold(queue, delay, &over))
+        .map_err(Error::Rules)?;
+    Ok(impaired)
 }
 
 fn both_ways(interface: &str, what: &str) -> String {

@@ -7,7 +7,8 @@
 //!    │                        └── Pod 10.244.0.3
 //!    ├── node-1  172.18.0.3 ───── Pod 10.244.1.2
 //!    ├── control-plane  172.18.255.2
-//!    └── any station, any address
+//!    ├── any station, any address
+//!    └── the fabric of another lab, when they are joined
 //! ```
 //!
 //! Every line is a veth pair ([`wire`]). There is no bridge: bridges learn, flood and, with `br_netfilter`, filter.
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 use netns::NetNs;
@@ -25,8 +26,10 @@ use crate::{Families, LabOptions, NodeInfo, SandboxInfo, Station};
 
 pub mod dns;
 mod iptables;
+mod join;
 pub(crate) mod link;
 pub(crate) mod plan;
+mod ranges;
 mod ready;
 pub(crate) mod rtnl;
 pub mod service_proxy;
@@ -34,8 +37,11 @@ pub(crate) mod services;
 mod sysctl;
 mod wire;
 
+pub use join::JoinError;
+use join::Joints;
 pub(crate) use plan::Plan;
 use plan::Pool;
+pub use ranges::{RangeFault, Ranges, RangesError, RangesText};
 use rtnl::Batch;
 use sysctl::Role;
 use wire::Cable;
@@ -92,7 +98,7 @@ pub enum Error {
 
 /// The namespaces and links of one lab. They vanish with the last handle on them.
 pub struct Network {
-    families: Families,
+    plan: Plan,
     fabric: NetNs,
     fabric_addresses: Vec<IpAddr>,
     nodes: Vec<NodeInfo>,
@@ -101,6 +107,7 @@ pub struct Network {
     stations: Mutex<BTreeMap<String, String>>,
     /// Interface indices of cables, unique in the lab.
     next_index: AtomicU32,
+    joints: Arc<Joints>,
 }
 
 impl Network {
@@ -109,29 +116,29 @@ impl Network {
     /// # Errors
     /// When the number of nodes is impossible, or the kernel refuses a namespace, a link, a route or a setting.
     pub async fn build(options: &LabOptions) -> Result<Self, Error> {
-        let families = options.families;
         let count = u8::try_from(options.nodes).ok().filter(|count| (1..=250).contains(count));
         let count = count.ok_or(Error::Nodes(options.nodes))?;
-        let plan = Plan::new(families);
+        let plan = Plan::new(options.families, options.ranges);
         let fabric_addresses = plan.fabric();
         let addresses = fabric_addresses.clone();
         let fabric = blocking(move || {
             let fabric = NetNs::create()?;
-            fabric.run(|| wire::fabric(&addresses, families))??;
+            fabric.run(|| wire::fabric(&addresses, plan.families()))??;
             Ok(fabric)
         })
         .await?;
         let mut network = Self {
-            families,
+            plan,
             fabric,
             fabric_addresses,
             nodes: Vec::new(),
             pools: (0..count).map(|_| Mutex::new(Pool::new())).collect(),
             stations: Mutex::default(),
             next_index: AtomicU32::new(100),
+            joints: Arc::new(Joints::of(&options.name)),
         };
         let nodes = (0..count).map(|number| {
-            let (name, addresses) = (format!("node-{number}"), plan.node(number));
+            let (name, addresses) = (format!("{}node-{number}", options.node_prefix), plan.node(number));
             let cable = network.cable(name.clone(), addresses.clone(), plan.pod_cidrs(number), Role::Router);
             let addresses = plan.known(addresses);
             async move { Ok::<_, Error>(NodeInfo { name, netns: cable.await?, addresses }) }
@@ -150,7 +157,7 @@ impl Network {
     /// Those of a Pod's addresses that Kubernetes knows of.
     #[must_use]
     pub fn announced(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        Plan::new(self.families).known(addresses.to_vec())
+        self.plan.known(addresses.to_vec())
     }
 
     /// The namespace of the router between nodes and stations.
@@ -167,7 +174,7 @@ impl Network {
         let number = self.node_number(node)?;
         let host = lock(&self.pools[number]).take().ok_or_else(|| Error::NoAddress(node.to_owned()))?;
         let byte = u8::try_from(number).map_err(|_| Error::Nodes(number))?;
-        let addresses = Plan::new(self.families).pod(byte, host);
+        let addresses = self.plan.pod(byte, host);
         let router = self.nodes[number].clone();
         let index = self.next_index.fetch_add(1, Ordering::Relaxed);
         let interface = format!("veth{index}");
@@ -177,7 +184,7 @@ impl Network {
             (interface.clone(), index),
             addresses.clone(),
             Vec::new(),
-            (Role::Pod, self.families),
+            (Role::Pod, self.plan.families()),
         )
         .await;
         match made {
@@ -235,7 +242,7 @@ impl Network {
             (interface, index),
             addresses.to_vec(),
             Vec::new(),
-            (Role::Host, self.families),
+            (Role::Host, self.plan.families()),
         )
         .await;
         match made {
@@ -272,7 +279,7 @@ impl Network {
     ) -> impl Future<Output = Result<NetNs, Error>> + use<> {
         let index = self.next_index.fetch_add(1, Ordering::Relaxed);
         let (fabric, from) = (self.fabric.clone(), self.fabric_addresses.clone());
-        connect(fabric, from, (interface, index), addresses, behind, (role, self.families))
+        connect(fabric, from, (interface, index), addresses, behind, (role, self.plan.families()))
     }
 }
 
@@ -303,19 +310,21 @@ async fn connect(
 
 /// Removes a cable by the router's end.
 async fn unplug(router: NetNs, interface: String) -> Result<(), Error> {
-    blocking(move || {
-        let removed = router.run(|| {
-            let mut batch = Batch::default();
-            batch.remove(&interface);
-            batch.commit()
-        })?;
-        match removed {
-            // The host's namespace is gone, and took the cable along.
-            Err(Error::Refused { source, .. }) if source.raw_os_error() == Some(nix::libc::ENODEV) => Ok(()),
-            other => other.map(drop),
-        }
-    })
-    .await
+    blocking(move || remove(&router, &interface)).await
+}
+
+/// Removes a link, and its other end with it.
+fn remove(netns: &NetNs, interface: &str) -> Result<(), Error> {
+    let removed = netns.run(|| {
+        let mut batch = Batch::default();
+        batch.remove(interface);
+        batch.commit()
+    })?;
+    match removed {
+        // The host's namespace is gone, and took the cable along.
+        Err(Error::Refused { source, .. }) if source.raw_os_error() == Some(nix::libc::ENODEV) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

@@ -5,38 +5,40 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::Ranges;
 use crate::Families;
 
-/// The addresses of one lab. All labs have the same: their namespaces keep them apart.
+/// The addresses of one lab. Labs that are never joined may have the same: their namespaces keep them apart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     families: Families,
+    ranges: Ranges,
 }
 
-/// Third and fourth byte of the control plane's address in 172.18.0.0/16.
+/// Last two bytes of the control plane's address in the site network.
 const CONTROL_PLANE: u16 = 0xff02;
-/// Third and fourth byte of the cluster DNS's address.
+/// Last two bytes of the cluster DNS's address.
 const CLUSTER_DNS: u16 = 0xff03;
 
 impl Plan {
-    pub(crate) fn new(families: Families) -> Self {
-        Self { families }
+    pub(crate) fn new(families: Families, ranges: Ranges) -> Self {
+        Self { families, ranges }
+    }
+
+    pub(super) fn families(self) -> Families {
+        self.families
     }
 
     /// Where Services get their ClusterIPs, the primary family first.
     pub(crate) fn service_cidrs(self) -> Vec<IpNet> {
-        self.announced(
-            Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16).into(),
-            Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0), 112).into(),
-        )
+        let (v4, v6) = self.ranges.services();
+        self.announced(v4.into(), v6.into())
     }
 
     /// Where the Pods of one node get their addresses.
     pub(crate) fn pod_cidrs(self, node: u8) -> Vec<IpNet> {
-        self.pick(
-            Ipv4Net::new_assert(Ipv4Addr::new(10, 244, node, 0), 24).into(),
-            Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x244, node.into(), 0, 0, 0, 0), 64).into(),
-        )
+        let (v4, v6) = self.pod_addresses(node, 0);
+        self.pick(Ipv4Net::new_assert(v4, 24).into(), Ipv6Net::new_assert(v6, 64).into())
     }
 
     /// Where the Pods of one node get the addresses that Kubernetes knows of.
@@ -44,19 +46,27 @@ impl Plan {
         self.pod_cidrs(node).into_iter().filter(|cidr| self.families.announces(&cidr.network())).collect()
     }
 
-    /// Where all Pods get their addresses.
+    /// Where all Pods get the addresses that Kubernetes knows of.
     pub(crate) fn all_pod_cidrs(self) -> Vec<IpNet> {
-        self.announced(
-            Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16).into(),
-            Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 0), 48).into(),
-        )
+        let (v4, v6) = self.ranges.pods();
+        self.announced(v4.into(), v6.into())
+    }
+
+    /// Where all Pods get their addresses.
+    pub(super) fn pod_networks(self) -> Vec<IpNet> {
+        let (v4, v6) = self.ranges.pods();
+        self.pick(v4.into(), v6.into())
+    }
+
+    /// Where nodes, the lab's own stations and the fabric have their addresses.
+    pub(super) fn site_networks(self) -> Vec<IpNet> {
+        let (v4, v6) = self.ranges.site();
+        self.pick(v4.into(), v6.into())
     }
 
     pub(super) fn pod(self, node: u8, host: u8) -> Vec<IpAddr> {
-        self.pick(
-            Ipv4Addr::new(10, 244, node, host).into(),
-            Ipv6Addr::new(0xfd00, 0x10, 0x244, node.into(), 0, 0, 0, host.into()).into(),
-        )
+        let (v4, v6) = self.pod_addresses(node, host);
+        self.pick(v4.into(), v6.into())
     }
 
     pub(super) fn fabric(self) -> Vec<IpAddr> {
@@ -87,11 +97,9 @@ impl Plan {
         self.service(10)
     }
 
-    fn service(self, host: u8) -> Vec<IpAddr> {
-        self.announced(
-            Ipv4Addr::new(10, 96, 0, host).into(),
-            Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, host.into()).into(),
-        )
+    fn service(self, host: u16) -> Vec<IpAddr> {
+        let (v4, v6) = hosts(self.ranges.services(), host);
+        self.announced(v4.into(), v6.into())
     }
 
     /// Those of them that Kubernetes knows of.
@@ -101,8 +109,17 @@ impl Plan {
 
     /// An address of the network that nodes and the lab's own stations share.
     fn site(self, host: u16) -> Vec<IpAddr> {
-        let [high, low] = host.to_be_bytes();
-        self.pick(Ipv4Addr::new(172, 18, high, low).into(), Ipv6Addr::new(0xfd00, 0x172, 0x18, 0, 0, 0, 0, host).into())
+        let (v4, v6) = hosts(self.ranges.site(), host);
+        self.pick(v4.into(), v6.into())
+    }
+
+    /// A host of a node: in IPv4 the node is the third byte, in IPv6 the fourth group.
+    fn pod_addresses(self, node: u8, host: u8) -> (Ipv4Addr, Ipv6Addr) {
+        let (v4, v6) = hosts(self.ranges.pods(), host.into());
+        (
+            Ipv4Addr::from_bits(v4.to_bits() | u32::from(node) << 8),
+            Ipv6Addr::from_bits(v6.to_bits() | u128::from(node) << 64),
+        )
     }
 
     /// For what Kubernetes knows of.
@@ -122,6 +139,14 @@ impl Plan {
             Families::Dual | Families::UnannouncedV6 => vec![v4, v6],
         }
     }
+}
+
+/// The addresses of two networks that end with these bytes.
+fn hosts((v4, v6): (Ipv4Net, Ipv6Net), host: u16) -> (Ipv4Addr, Ipv6Addr) {
+    (
+        Ipv4Addr::from_bits(v4.addr().to_bits() | u32::from(host)),
+        Ipv6Addr::from_bits(v6.addr().to_bits() | u128::from(host)),
+    )
 }
 
 /// Hands out the last byte of Pod addresses of one node: in a circle, so that an address rests before it comes back.
@@ -166,37 +191,59 @@ mod tests {
 
     use super::*;
 
+    /// Other networks than by default.
+    fn other() -> Ranges {
+        let text = crate::RangesText {
+            pods: "10.1.0.0/16".to_owned(),
+            services: "10.2.0.0/16".to_owned(),
+            site: "192.168.0.0/16".to_owned(),
+        };
+        Ranges::try_from(text).expect("possible")
+    }
+
     #[rstest]
-    #[case::v4(Families::V4, "10.244.1.7", "172.18.0.3", "172.18.255.2", "10.96.0.10")]
-    #[case::v6(Families::V6, "fd00:10:244:1::7", "fd00:172:18::3", "fd00:172:18::ff02", "fd00:10:96::a")]
+    #[case::v4(Families::V4, Ranges::default(), "10.244.1.7", "172.18.0.3", "172.18.255.2", "10.96.0.10")]
+    #[case::v6(
+        Families::V6,
+        Ranges::default(),
+        "fd00:10:244:1::7",
+        "fd00:172:18::3",
+        "fd00:172:18::ff02",
+        "fd00:10:96::a"
+    )]
+    #[case::other_v4(Families::V4, other(), "10.1.1.7", "192.168.0.3", "192.168.255.2", "10.2.0.10")]
+    #[case::other_v6(Families::V6, other(), "fd00:10:1:1::7", "fd00:192:168::3", "fd00:192:168::ff02", "fd00:10:2::a")]
     fn addresses_of_a_family(
         #[case] families: Families,
+        #[case] ranges: Ranges,
         #[case] pod: IpAddr,
         #[case] node: IpAddr,
         #[case] control_plane: IpAddr,
         #[case] dns: IpAddr,
     ) {
-        let plan = Plan::new(families);
+        let plan = Plan::new(families, ranges);
         assert_eq!(plan.pod(1, 7), [pod]);
         assert_eq!(plan.node(1), [node]);
         assert_eq!(plan.control_plane(), [control_plane]);
         assert_eq!(plan.dns_service(), [dns]);
-        assert!(plan.pod_cidrs(1)[0].contains(&pod));
-        assert!(plan.all_pod_cidrs()[0].contains(&pod));
+        assert!(plan.pod_cidrs(1)[0].contains(&pod) && !plan.pod_cidrs(2)[0].contains(&pod));
+        assert!(plan.all_pod_cidrs()[0].contains(&pod) && !plan.all_pod_cidrs()[0].contains(&node));
         assert!(plan.service_cidrs()[0].contains(&dns));
+        assert!(plan.site_networks()[0].contains(&node) && plan.site_networks()[0].contains(&control_plane));
     }
 
     #[test]
     fn dual_stack_has_ipv4_first() {
-        let plan = Plan::new(Families::Dual);
+        let plan = Plan::new(Families::Dual, Ranges::default());
         assert!(plan.pod(0, 2)[0].is_ipv4());
         assert!(plan.pod(0, 2)[1].is_ipv6());
     }
 
     #[test]
     fn of_unannounced_addresses_only_the_network_knows() {
-        let plan = Plan::new(Families::UnannouncedV6);
+        let plan = Plan::new(Families::UnannouncedV6, Ranges::default());
         assert_eq!((plan.pod(0, 2).len(), plan.pod_cidrs(0).len(), plan.node(0).len()), (2, 2, 2));
+        assert_eq!((plan.pod_networks().len(), plan.site_networks().len(), plan.all_pod_cidrs().len()), (2, 2, 1));
         assert_eq!((plan.service_cidrs().len(), plan.dns_service().len(), plan.cluster_dns().len()), (1, 1, 1));
         assert!(plan.known(plan.pod(0, 2)).iter().all(IpAddr::is_ipv4));
     }

@@ -16,8 +16,8 @@ use sim::api::{ApiOptions, ApiServer};
 use sim::kubelet::{Kubelet, KubeletApi, KubeletOptions};
 use sim::net::Network;
 use sim::{
-    ExecRequest, Families, Image, ImageTable, LabOptions, LogRequest, Missing, NoObserver, NodeAgent, SandboxInfo,
-    SandboxObserver,
+    ExecRequest, Families, Image, ImageTable, LabOptions, LogRequest, Missing, NoObserver, NodeAgent, Ranges,
+    SandboxInfo, SandboxObserver,
 };
 use tokio::io::AsyncReadExt;
 
@@ -57,6 +57,8 @@ impl Bed {
             name: "kubelet".into(),
             nodes: 1,
             families: Families::V4,
+            node_prefix: String::new(),
+            ranges: Ranges::default(),
             scratch: scratch.clone(),
             artifacts: artifacts.clone(),
             images: images.clone(),

@@ -18,10 +18,12 @@ use rstest::rstest;
 use serde_json::json;
 use sim::api::{ApiOptions, ApiServer};
 use sim::net::{Network, dns, service_proxy};
-use sim::{Dial, Families, ImageTable, LabOptions, NoObserver, SandboxInfo, Station};
+use sim::{Dial, Families, ImageTable, LabOptions, NoObserver, Ranges, SandboxInfo, Station};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
+
+mod joins;
 
 /// Long enough for a loaded machine; nothing waits for it to pass.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +36,8 @@ fn options(nodes: usize, families: Families) -> LabOptions {
         name: "net".to_owned(),
         nodes,
         families,
+        node_prefix: String::new(),
+        ranges: Ranges::default(),
         scratch: PathBuf::new(),
         artifacts: PathBuf::new(),
         images: ImageTable::default(),
@@ -256,22 +260,25 @@ struct Cluster {
 
 impl Cluster {
     async fn start(families: Families) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let artifacts = tempfile::tempdir().expect("a directory");
-        let network = network(2, families).await;
-        let node = network.nodes()[0].clone();
         let cidrs = match families {
             Families::V4 | Families::UnannouncedV6 => vec!["10.96.0.0/16"],
             Families::V6 => vec!["fd00:10:96::/112"],
             Families::Dual => vec!["10.96.0.0/16", "fd00:10:96::/112"],
         };
+        Self::over(network(2, families).await, &cidrs).await
+    }
+
+    async fn over(network: Network, service_cidrs: &[&str]) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let artifacts = tempfile::tempdir().expect("a directory");
+        let node = network.nodes()[0].clone();
         let api = ApiServer::start(ApiOptions {
             artifacts: artifacts.path().to_owned(),
             listeners: Vec::new(),
             advertise: vec![SocketAddr::new(node.addresses[0], 6443)],
             dial: Arc::new(node.netns.clone()),
             tamper: None,
-            service_cidrs: cidrs.into_iter().map(|cidr| cidr.parse().expect("a network")).collect(),
+            service_cidrs: service_cidrs.iter().map(|cidr| cidr.parse().expect("a network")).collect(),
         })
         .await
         .expect("an API server");

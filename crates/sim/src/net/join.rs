@@ -1,0 +1,226 @@
+//! Two labs joined: a cable between their fabrics, and routes to what each lab reaches of the other.
+//!
+//! As on every other cable ([`super::wire`]), both ends know each other's hardware address. What must not cross, and from
+//! which address the rest comes, is said by [`rules`].
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, Weak};
+
+use ipnet::IpNet;
+use netns::NetNs;
+
+use super::iptables::restore;
+use super::link::{Impaired, hold_back};
+use super::rtnl::{Batch, End, Route};
+use super::{Error, Network, Plan, lock, primary, ready};
+use crate::{Families, Join, Reach};
+
+mod rules;
+
+/// Hardware addresses of the two ends, the asking lab's first.
+const MACS: [[u8; 6]; 2] = [[0xee, 0xee, 0xee, 0xee, 0xee, 0x01], [0xee, 0xee, 0xee, 0xee, 0xee, 0x02]];
+
+/// Joins wait for each other: each depends on those that its labs have already.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Why two labs were not joined.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// They are joined.
+    #[error("join labs {0} and {1}: they are joined already (one join lasts as long as both labs)")]
+    Twice(String, String),
+    /// They have different address families.
+    #[error("join labs {0} ({2:?}) and {1} ({3:?}): their address families differ (give both the same)")]
+    Families(String, String, Families, Families),
+    /// A lab would have two ways to an address.
+    #[error(
+        "route {network} of lab {owner} into lab {lab}: it overlaps {taken}, which is lab {taken_by}'s (give the labs networks that \
+         differ; where a join reaches nodes only, Pod networks may be the same)"
+    )]
+    Overlap {
+        /// The lab that was to get the route.
+        lab: String,
+        /// Whose network it is to.
+        owner: String,
+        /// Where it leads.
+        network: IpNet,
+        /// What the lab reaches already.
+        taken: IpNet,
+        /// Whose that is.
+        taken_by: String,
+    },
+    /// The kernel refused.
+    #[error("connect the routers of labs {0} and {1}")]
+    Kernel(String, String, #[source] Error),
+}
+
+/// The joins of a lab. Its address is the lab's identity.
+pub(super) struct Joints {
+    lab: String,
+    made: Mutex<Vec<Joint>>,
+}
+
+/// One join, as one of the labs sees it.
+struct Joint {
+    other: Weak<Joints>,
+    name: String,
+    reached: Vec<IpNet>,
+    _late: Option<Impaired>,
+}
+
+/// A lab that is being joined. It is not kept: a lab must not keep the namespaces of another one.
+struct Side {
+    joints: Arc<Joints>,
+    plan: Plan,
+    fabric: NetNs,
+    interface: String,
+    index: u32,
+}
+
+impl Joints {
+    pub(super) fn of(lab: &str) -> Self {
+        Self { lab: lab.to_owned(), made: Mutex::default() }
+    }
+}
+
+impl Network {
+    /// Lets the nodes, and with [`Reach::Pods`] the Pods, of two labs reach each other for as long as both live.
+    ///
+    /// # Errors
+    /// When the labs are joined, have different address families or networks that a router could not tell apart, or the
+    /// kernel refuses.
+    pub async fn join(&self, other: &Self, join: Join) -> Result<(), JoinError> {
+        let (here, there) = (Side::of(self), Side::of(other));
+        let names = (here.joints.lab.clone(), there.joints.lab.clone());
+        // A thread, once begun, ends its work even when nobody waits for it: there are no half-made joins.
+        let done = tokio::task::spawn_blocking(move || here.join(&there, join)).await;
+        done.unwrap_or_else(|panic| Err(JoinError::Kernel(names.0, names.1, Error::Thread(panic))))
+    }
+}
+
+impl Side {
+    fn of(network: &Network) -> Self {
+        let index = network.next_index.fetch_add(1, Ordering::Relaxed);
+        let interface = format!("{}{index}", rules::JOINS);
+        let (joints, fabric) = (Arc::clone(&network.joints), network.fabric.clone());
+        Self { joints, plan: network.plan, fabric, interface, index }
+    }
+
+    fn join(&self, other: &Self, join: Join) -> Result<(), JoinError> {
+        let _turn = lock(&ONE_AT_A_TIME);
+        self.check(other, join.reach)?;
+        let both = || (self.joints.lab.clone(), other.joints.lab.clone());
+        let late = self.connect(other, join).map_err(|error| JoinError::Kernel(both().0, both().1, error))?;
+        for ((side, other), late) in [(self, other), (other, self)].into_iter().zip(late) {
+            lock(&side.joints.made).push(Joint {
+                other: Arc::downgrade(&other.joints),
+                name: other.joints.lab.clone(),
+                reached: other.offers(join.reach),
+                _late: late,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a router could tell everybody apart afterwards.
+    fn check(&self, other: &Self, reach: Reach) -> Result<(), JoinError> {
+        let both = (self.joints.lab.clone(), other.joints.lab.clone());
+        let families = (self.plan.families(), other.plan.families());
+        if families.0 != families.1 {
+            return Err(JoinError::Families(both.0, both.1, families.0, families.1));
+        }
+        let identity = Arc::downgrade(&other.joints);
+        if lock(&self.joints.made).iter().any(|joint| joint.other.ptr_eq(&identity)) {
+            return Err(JoinError::Twice(both.0, both.1));
+        }
+        for (side, other) in [(self, other), (other, self)] {
+            for (taken_by, taken) in side.reaches() {
+                let offers = other.offers(reach).into_iter();
+                if let Some(network) = offers.into_iter().find(|offer| offer.contains(&taken) || taken.contains(offer))
+                {
+                    let (lab, owner) = (side.joints.lab.clone(), other.joints.lab.clone());
+                    return Err(JoinError::Overlap { lab, owner, network, taken, taken_by });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What another lab gets routes to.
+    fn offers(&self, reach: Reach) -> Vec<IpNet> {
+        let pods = if reach == Reach::Pods { self.plan.pod_networks() } else { Vec::new() };
+        self.plan.site_networks().into_iter().chain(pods).collect()
+    }
+
+    /// What the lab knows a way to already, and whose it is.
+    fn reaches(&self) -> Vec<(String, IpNet)> {
+        let plan = self.plan;
+        let own = [plan.site_networks(), plan.pod_networks(), plan.service_cidrs()].into_iter().flatten();
+        let mut reached: Vec<_> = own.map(|network| (self.joints.lab.clone(), network)).collect();
+        let mut made = lock(&self.joints.made);
+        made.retain(|joint| joint.other.strong_count() > 0);
+        for joint in made.iter() {
+            reached.extend(joint.reached.iter().map(|network| (joint.name.clone(), *network)));
+        }
+        reached
+    }
+
+    /// Rules first: no packet may cross before they hold.
+    fn connect(&self, other: &Self, join: Join) -> Result<[Option<Impaired>; 2], Error> {
+        let late = [self.prepare(join)?, other.prepare(join)?];
+        let connected = self.cable(other, join.reach);
+        if connected.is_err() {
+            // Rules that are left name a link that there will never be again. The link may not even have been made.
+            let _ = super::remove(&self.fabric, &self.interface);
+        }
+        connected.map(|()| late)
+    }
+
+    fn prepare(&self, join: Join) -> Result<Option<Impaired>, Error> {
+        let queue = u16::try_from(self.index).map_err(std::io::Error::other).map_err(Error::Rules)?;
+        let late = join.delay.map(|delay| hold_back(&self.fabric, queue, delay)).transpose()?;
+        let passage = rules::Passage { interface: &self.interface, plan: self.plan, reach: join.reach };
+        for fabric in self.plan.fabric() {
+            let script = passage.script(fabric, late.as_ref().map(|_| queue));
+            self.fabric.run(|| restore(fabric.is_ipv4(), &script))?.map_err(Error::Rules)?;
+        }
+        Ok(late)
+    }
+
+    fn cable(&self, other: &Self, reach: Reach) -> Result<(), Error> {
+        let [mac, other_mac] = MACS;
+        let socket = self.fabric.run(|| {
+            let mut batch = Batch::default();
+            batch.pair(
+                &End { name: &self.interface, index: self.index, mac },
+                &End { name: &other.interface, index: other.index, mac: other_mac },
+                &other.fabric,
+            );
+            self.route(&mut batch, other, other_mac, reach);
+            batch.commit()
+        })??;
+        other.fabric.run(|| {
+            let mut batch = Batch::default();
+            batch.up(other.index);
+            other.route(&mut batch, self, mac, reach);
+            batch.commit()
+        })??;
+        ready::link_is_up(&socket, self.index)
+    }
+
+    /// The ways to another lab, through its fabric.
+    fn route(&self, batch: &mut Batch, other: &Self, mac: [u8; 6], reach: Reach) {
+        let (own, others) = (self.plan.fabric(), other.plan.fabric());
+        let of = |addresses: &[IpAddr], network: &IpNet| primary(addresses, network.network().is_ipv4());
+        for gateway in &others {
+            batch.neighbour(self.index, *gateway, mac);
+        }
+        for network in other.offers(reach) {
+            if let Some(gateway) = of(&others, &network) {
+                let route = Route::via(network.network(), network.prefix_len(), gateway, self.index);
+                batch.route(route.from(of(&own, &network)));
+            }
+        }
+    }
+}
