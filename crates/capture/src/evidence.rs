@@ -1,5 +1,6 @@
 //! All that was recorded, at one moment.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -143,13 +144,14 @@ impl Evidence {
     }
 
     /// None of the tokens occurs in any packet outside the loopbacks, from the first packet on; and at least one of them
-    /// was seen on a loopback, so that there was something to find.
+    /// was seen on a loopback, so that there was something to find. Or each of the connections that were to carry them, by host and
+    /// local address, is one on which its host was seen to send nothing, or was never made: who is cut off at once sends none.
     ///
     /// Of a flow of which memory is full, packets in which any canary begins count ([`crate::Recorder::with_marker`]).
     ///
     /// # Errors
     /// The packets in which one occurs; or no loopback saw one.
-    pub fn canary_free(&self, canaries: &[&str]) -> Result<Proof, Disproof> {
+    pub fn canary_free(&self, canaries: &[&str], carriers: &[(String, Option<SocketAddr>)]) -> Result<Proof, Disproof> {
         let statement = "no canary was ever in clear outside a loopback";
         let (inside, outside): (Vec<_>, Vec<_>) =
             self.logs.iter().partition(|log| log.vantage.place == Place::Loopback);
@@ -158,6 +160,11 @@ impl Evidence {
             return Disproof::of(statement, "these packets carry one", found);
         }
         let seen: Vec<String> = inside.iter().filter_map(|log| carrying(log, canaries).into_iter().next()).collect();
+        if seen.is_empty()
+            && let Some(cut_off) = self.sent_nothing(carriers)
+        {
+            return Proof::of(format!("{statement}; none was sent:"), cut_off);
+        }
         if seen.is_empty() {
             let reason = "no loopback saw one either, and a capture without any proves nothing";
             return Disproof::of(statement, reason, Vec::new());
@@ -169,6 +176,23 @@ impl Evidence {
             return Disproof::of(statement, reason, Vec::new());
         }
         Proof::of(format!("{statement}; inside one, for example:"), seen)
+    }
+
+    /// The beginnings of these connections, if nothing was sent on any.
+    fn sent_nothing(&self, carriers: &[(String, Option<SocketAddr>)]) -> Option<Vec<String>> {
+        let mut beginnings = Vec::new();
+        for (host, local) in carriers {
+            let mut logs = self.logs.iter().filter(|log| log.vantage.host == *host).peekable();
+            logs.peek()?;
+            let Some(local) = local else { continue };
+            let flows = logs.flat_map(|log| log.flows.iter().map(move |flow| (log, flow)));
+            let (log, flow) = flows.into_iter().find(|(_, flow)| flow.initiator == *local)?;
+            if flow.client.total() > 0 {
+                return None;
+            }
+            beginnings.extend(log.packet(flow.first.number).map(|packet| log.line(packet)));
+        }
+        (!carriers.is_empty()).then_some(beginnings)
     }
 }
 

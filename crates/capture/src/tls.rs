@@ -15,6 +15,8 @@ pub struct ClientHello {
     pub server_name: Option<String>,
     /// Application protocols it offers, in its order.
     pub alpn: Vec<String>,
+    /// What it chose at random, so that a connection is known again wherever it is passed on.
+    pub random: [u8; 32],
 }
 
 /// A record's type and what of its body was seen.
@@ -80,7 +82,8 @@ pub(crate) fn client_hello(stream: &[u8]) -> Option<ClientHello> {
     let TlsMessage::Handshake(TlsMessageHandshake::ClientHello(hello)) = message else { return None };
     let (_, extensions) = tls_parser::parse_tls_client_hello_extensions(hello.ext.unwrap_or_default()).ok()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut found = ClientHello { server_name: None, alpn: Vec::new() };
+    let random = hello.random.try_into().ok()?;
+    let mut found = ClientHello { server_name: None, alpn: Vec::new(), random };
     for extension in extensions {
         match extension {
             TlsExtension::SNI(names) => found.server_name = names.first().map(|(_, name)| text(name)),

@@ -9,6 +9,7 @@ use crate::{Direction, Disproof, Host, Place, Proof, Timestamp};
 
 mod count;
 mod dns;
+mod gateway;
 mod redirection;
 mod silence;
 #[cfg(test)]

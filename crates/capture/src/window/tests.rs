@@ -240,3 +240,71 @@ fn whom_a_resolver_asked(#[case] left: &str, #[case] rcode: u8, #[case] consul: 
     let found = why(window.dns_cluster(&client(), address("10.96.0.10:53").ip(), Some(&name)));
     assert!(found.contains(cluster), "{found}");
 }
+
+fn gateway() -> Host {
+    Host::new("consul/gateway", [address("10.244.0.9:1").ip()])
+}
+
+/// What a client's connection is at the client, and what comes to and leaves a gateway.
+fn through(arrived: &[u8], passed_on: &[u8]) -> Vec<Scene> {
+    let greeting = hello(SNI, &[]);
+    let or = |bytes: &[u8]| if bytes.is_empty() { greeting.clone() } else { bytes.to_vec() };
+    let answered = record(22, b"hi");
+    let mut left = Scene::new("default/client", Place::Eth0);
+    let talk = Talk { asked: &greeting, answered: &answered, ..Talk::new(CLIENT, "172.18.0.2:30443") };
+    left.connection(Direction::Out, &talk);
+    let mut passing = Scene::new("consul/gateway", Place::Eth0);
+    // translated on its way, and begun anew by the gateway
+    let came = Talk { asked: &or(arrived), answered: &answered, ..Talk::new("172.18.0.1:5000", "10.244.0.9:8443") };
+    passing.connection(Direction::In, &came);
+    let went = Talk { asked: &or(passed_on), answered: &answered, ..Talk::new("10.244.0.9:5001", SERVER) };
+    passing.connection(Direction::Out, &went);
+    vec![left, passing]
+}
+
+#[rstest]
+#[case::unopened(b"", b"", "holds", "these did")]
+#[case::another_connection(&hello(SNI, &[]), &hello(SNI, &[]), "did not arrive at the gateway", "holds")]
+#[case::opened(b"", &hello(SNI, &[]), "its greeting did not leave the gateway again", "these did")]
+#[case::opened_and_in_clear(b"", b"GET / HTTP/1.1\r\n", "its greeting did not leave the gateway again", "these did")]
+fn what_crosses_a_gateway(
+    #[case] arrived: &[u8],
+    #[case] passed_on: &[u8],
+    #[case] crossed: &str,
+    #[case] did_not: &str,
+) {
+    let scenes = through(arrived, passed_on);
+    let evidence = evidence(&scenes.iter().collect::<Vec<_>>());
+    let window = evidence.since(Timestamp::START);
+    let found = why(window.gateway(&client(), &gateway()));
+    assert!(found.contains(crossed), "{found}");
+    let found = why(window.no_gateway(&client(), &gateway()));
+    assert!(found.contains(did_not), "{found}");
+    let unseen = why(window.no_gateway(&client(), &Host::new("consul/other", [])));
+    assert!(unseen.contains("nobody recorded"), "{unseen}");
+}
+
+#[rstest]
+#[case::cut_off(b"", b"", true, "none was sent")]
+#[case::something_was_sent(b"GET / HTTP/1.1", b"", true, "a capture without any proves nothing")]
+#[case::not_recorded(b"", b"", false, "a capture without any proves nothing")]
+#[case::readable(b"", CANARY.as_bytes(), true, "these packets carry one")]
+fn a_canary_that_nobody_could_send(
+    #[case] inside: &[u8],
+    #[case] outside: &[u8],
+    #[case] recorded: bool,
+    #[case] expected: &str,
+) {
+    const UPSTREAM: &str = "127.0.0.1:1234";
+    const LOCAL: &str = "127.0.0.1:40001";
+    let mut lo = Scene::new("default/client", Place::Loopback);
+    if recorded {
+        lo.connection(Direction::Within, &Talk { asked: inside, end: "F", ..Talk::new(LOCAL, UPSTREAM) });
+    }
+    let mut eth0 = Scene::new("default/client", Place::Eth0);
+    eth0.connection(Direction::Out, &Talk { asked: outside, ..Talk::new(CLIENT, SERVER) });
+    let evidence = evidence(&[&lo, &eth0]);
+    let carriers = [("default/client".to_owned(), Some(address(LOCAL))), ("default/client".to_owned(), None)];
+    let found = why(evidence.canary_free(&[CANARY], &carriers));
+    assert!(found.contains(expected), "{found}");
+}

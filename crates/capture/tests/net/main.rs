@@ -84,7 +84,7 @@ async fn a_meshed_request_is_proven_at_both_ends() {
 
     let evidence = pods.recorder.finish().await;
     let window = all(&evidence);
-    evidence.canary_free(&[CANARY]).expect("the canary was in TLS");
+    evidence.canary_free(&[CANARY], &[]).expect("the canary was in TLS");
     window.uses_port(&c, &s, PORTS.inbound).expect("the inbound listener");
     assert!(reason(window.uses_port(&c, &s, APPLICATION)).contains("elsewhere"));
     assert!(reason(window.mtls(&c, &s, Some(PORTS.inbound), Some("other.internal"))).contains("asks for"));
@@ -124,7 +124,7 @@ async fn plaintext_to_a_tls_listener_is_reset_and_an_excluded_port_is_not() {
     let middle = Timestamp::now();
     let evidence = pods.recorder.snapshot();
     all(&evidence).no_proxy_leg(&s, Some(CANARY), &[APPLICATION]).expect("the application got nothing");
-    assert!(reason(evidence.canary_free(&[CANARY])).contains("carry one"));
+    assert!(reason(evidence.canary_free(&[CANARY], &[])).contains("carry one"));
     assert!(reason(all(&evidence).bypass_in(&s, APPLICATION, CANARY)).contains("no connection to that port"));
     assert!(reason(all(&evidence).in_proxy(&s, None, Some(CANARY))).contains("none was handed"));
 
@@ -204,8 +204,8 @@ async fn what_nobody_recorded_proves_nothing() {
         window.no_proxy_leg(&stranger, Some(CANARY), &[]),
         window.bypass_out(&stranger, Protocol::Tcp, None, SocketAddr::from((CLIENT, 1))),
         window.bypass_in(&stranger, 1, CANARY),
-        evidence.canary_free(&[CANARY]),
-        evidence.canary_free(&[]),
+        evidence.canary_free(&[CANARY], &[]),
+        evidence.canary_free(&[], &[]),
     ] {
         assert!(reason(verdict).contains("proves nothing"));
     }
@@ -278,11 +278,11 @@ async fn a_canary_late_in_a_long_stream_is_found() {
     blocking(&pods.server, move || mesh::ask(inner, CANARY)).await;
     blocking(&pods.client, move || mesh::pour(outer, 2 << 20)).await;
     pods.recorder.settle().await;
-    pods.recorder.snapshot().canary_free(&[CANARY]).expect("it was on the loopback only");
+    pods.recorder.snapshot().canary_free(&[CANARY], &[]).expect("it was on the loopback only");
     blocking(&pods.client, move || mesh::pour_and_tell(outer, 2 << 20, CANARY)).await;
     let evidence = pods.recorder.finish().await;
     assert_eq!(evidence.dropped(), []);
-    assert!(reason(evidence.canary_free(&[CANARY])).contains("carry one"));
+    assert!(reason(evidence.canary_free(&[CANARY], &[])).contains("carry one"));
     let log = evidence.logs.iter().find(|log| log.vantage.place == Place::Eth0).expect("the client's link");
     let file = std::fs::read(&log.file).expect("a file");
     assert!(file.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()), "and is in the file");
