@@ -84,7 +84,7 @@ pub struct Service {
     pub id: String,
     /// Name.
     pub service: String,
-    /// `connect-proxy` for a sidecar, empty for an application.
+    /// `connect-proxy` for a sidecar, `mesh-gateway` and the like for a gateway, empty for an application.
     pub kind: String,
     /// Port it listens on.
     pub port: i64,

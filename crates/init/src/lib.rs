@@ -10,7 +10,9 @@
 //!
 //! Where a CNI plugin redirects, the program proves by a connection that it has, and fails the Pod otherwise.
 //!
-//! What is absent: logging in to ACLs, and gateways. Both are refused with a message.
+//! It prepares the Pods of gateways, too, of which only the registration of the gateway itself is awaited.
+//!
+//! What is absent: logging in to ACLs. That is refused with a message.
 //!
 //! A second program, `redirect-traffic`, does the redirection alone, checks it, undoes it and explains it: see
 //! [`redirect_traffic`].

@@ -1,4 +1,4 @@
-//! Waiting until the control plane has registered the Pod: an application and its proxy, no more and no fewer.
+//! Waiting until the control plane has registered the Pod: an application and its proxy, or a gateway, no more and no fewer.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ pub struct Pod {
     pub node: String,
     /// Only this service of a Pod that has several.
     pub service: Option<String>,
+    /// The Pod is a gateway of this kind, as `mesh-gateway`.
+    pub gateway: Option<String>,
 }
 
 impl fmt::Display for Pod {
@@ -83,6 +85,19 @@ pub enum RegistrationError {
         /// The services that were there in the end.
         names: Vec<String>,
     },
+    /// What was found is not a gateway of the kind that the Pod is, and nothing else.
+    #[error(
+        "after {} s: no {kind} is registered for this Pod alone, found: {}, services: [{}]: {GATEWAY_HINT}",
+        waited.as_secs(), names.len(), names.join(", ")
+    )]
+    Gateway {
+        /// How long was waited.
+        waited: Duration,
+        /// The kind of gateway.
+        kind: String,
+        /// The services that were there in the end.
+        names: Vec<String>,
+    },
     /// Two services, neither of which is a proxy.
     #[error("after {} s: services {} and {} are registered for this Pod, and neither is a sidecar proxy", waited.as_secs(), names[0], names[1])]
     NoProxy {
@@ -100,6 +115,10 @@ pub enum RegistrationError {
         source: CatalogError,
     },
 }
+
+/// What to check when a gateway is not registered.
+const GATEWAY_HINT: &str = "check that one Kubernetes service, and no other, selects the gateway's Pod, and the log of the endpoints \
+                            controller";
 
 /// What to check, by the number of services that are registered.
 fn hint(count: usize) -> String {
@@ -129,7 +148,8 @@ impl Standing {
         let seconds = waited.as_secs();
         match self {
             Self::Services(services) => {
-                tracing::warn!(%pod, seconds, found = services.len(), "still waiting: {}", hint(services.len()));
+                let hint = if pod.gateway.is_some() { GATEWAY_HINT.to_owned() } else { hint(services.len()) };
+                tracing::warn!(%pod, seconds, found = services.len(), "still waiting: {hint}");
             }
             Self::Unreachable(error) => {
                 let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
@@ -139,15 +159,27 @@ impl Standing {
         }
     }
 
-    fn give_up(self, waited: Duration) -> RegistrationError {
+    fn give_up(self, pod: &Pod, waited: Duration) -> RegistrationError {
         let names = match self {
             Self::Unreachable(source) => return RegistrationError::Catalog { waited, source },
             Self::Services(services) => services.into_iter().map(|service| service.service),
         };
+        if let Some(kind) = pod.gateway.clone() {
+            return RegistrationError::Gateway { waited, kind, names: names.collect() };
+        }
         match <[String; 2]>::try_from(names.collect::<Vec<_>>()) {
             Ok(names) => RegistrationError::NoProxy { waited, names },
             Err(names) => RegistrationError::Services { waited, names },
         }
+    }
+}
+
+/// The proxy or the gateway, if everything is there that should be, and nothing else.
+fn awaited<'a>(pod: &Pod, services: &'a [Service]) -> Option<&'a Service> {
+    match (&pod.gateway, services) {
+        (None, [_, _]) => services.iter().find(|service| service.kind == "connect-proxy"),
+        (Some(kind), [one]) => (one.kind == *kind).then_some(one),
+        _ => None,
     }
 }
 
@@ -174,9 +206,7 @@ pub fn wait(catalog: &Catalog<'_>, pod: &Pod, patience: &Patience) -> Result<Ser
                 let news = snapshot.index.is_some_and(|new| new > index.unwrap_or(0));
                 let waited_for_news = index.is_some() && snapshot.index == index && asked.elapsed() >= news_for / 2;
                 index = snapshot.index.filter(|new| *new > 0 && index.is_none_or(|old| *new >= old));
-                if let [one, other] = snapshot.services.as_slice()
-                    && let Some(proxy) = [one, other].into_iter().find(|service| service.kind == "connect-proxy")
-                {
+                if let Some(proxy) = awaited(pod, &snapshot.services) {
                     return Ok(proxy.clone());
                 }
                 let pause = if news || waited_for_news { NEWS_INTERVAL } else { patience.poll };
@@ -191,7 +221,7 @@ pub fn wait(catalog: &Catalog<'_>, pod: &Pod, patience: &Patience) -> Result<Ser
         };
         let waited = started.elapsed();
         if waited >= patience.total {
-            return Err(standing.give_up(waited));
+            return Err(standing.give_up(pod, waited));
         }
         if waited >= hint_at {
             standing.tell(pod, waited);

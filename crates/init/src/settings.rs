@@ -41,7 +41,10 @@ pub struct Settings {
     pub log: Log,
 }
 
-/// All flags. Those of ACL logins and gateways exist so that they can be refused by what they are for.
+/// Kinds of gateways, as the catalogue spells them.
+const GATEWAYS: [&str; 4] = ["mesh-gateway", "ingress-gateway", "terminating-gateway", "api-gateway"];
+
+/// All flags. Those of ACL logins exist so that they can be refused by what they are for.
 const FLAGS: &[Flag] = &[
     flag("pod-name", "POD_NAME", "Name of the Pod."),
     flag("pod-namespace", "POD_NAMESPACE", "Kubernetes namespace of the Pod."),
@@ -50,7 +53,11 @@ const FLAGS: &[Flag] = &[
     flag("service-name", "", "Service to wait for, with -multiport."),
     flag("proxy-id-file", "", "File that receives the proxy's service id (/consul/connect-inject/proxyid)."),
     switch("multiport", "", "The Pod has several services; wait for -service-name."),
-    flag("gateway-kind", "", "Kind of gateway; not supported."),
+    flag(
+        "gateway-kind",
+        "",
+        "The Pod is a gateway: mesh-gateway, ingress-gateway, terminating-gateway or api-gateway.",
+    ),
     flag("redirect-traffic-config", contract::REDIRECT_TRAFFIC_CONFIG_ENV, "What to redirect, as JSON."),
     flag("rule-backend", "", "auto, nftables, iptables-nft or iptables-legacy (auto)."),
     switch("dual-stack", contract::DUAL_STACK_ENV, "Redirect IPv6 too."),
@@ -110,11 +117,14 @@ impl Reader<'_> {
         if multiport && service.is_none() {
             self.mistakes.push("-service-name must be set with -multiport".to_owned());
         }
+        let gateway = |text: &str| GATEWAYS.contains(&text).then(|| text.to_owned());
+        let kinds = GATEWAYS.join(", ");
         let pod = Pod {
             name: self.required("pod-name", ""),
             namespace: self.required("pod-namespace", ""),
             node: self.required("consul-node-name", " (environment: CONSUL_NODE_NAME)"),
             service: service.filter(|_| multiport),
+            gateway: self.parsed("gateway-kind", gateway, &kinds),
         };
         let redirect = self.redirect_config();
         Settings {
@@ -162,13 +172,9 @@ impl Reader<'_> {
     }
 
     fn refuse_what_is_not_supported(&mut self) {
-        for (name, what) in [
-            ("auth-method-name", "logging in to ACLs is not supported yet; use CONSUL_ACL_TOKEN"),
-            ("gateway-kind", "gateways are not supported"),
-        ] {
-            if let Some((value, source)) = self.find(name).filter(|(value, _)| !value.is_empty()) {
-                self.mistakes.push(format!("{source} = {value:?}: {what}"));
-            }
+        if let Some((value, source)) = self.find("auth-method-name").filter(|(value, _)| !value.is_empty()) {
+            let what = "logging in to ACLs is not supported yet; use CONSUL_ACL_TOKEN";
+            self.mistakes.push(format!("{source} = {value:?}: {what}"));
         }
     }
 }
@@ -230,6 +236,7 @@ mod tests {
     #[case::tls(&SCRIPT, &[("CONSUL_USE_TLS", "true"), ("CONSUL_CACERT_PEM", "MIIB")], &["CONSUL_CACERT_PEM", "no PEM block CERTIFICATE"])]
     #[case::tls_file(&SCRIPT, &[("CONSUL_USE_TLS", "true"), ("CONSUL_CACERT_FILE", "/nowhere/ca.pem")],
         &["CONSUL_CACERT_FILE = \"/nowhere/ca.pem\"", "No such file"])]
+    #[case::gateway(&["-gateway-kind=door"], &[], &["-gateway-kind = \"door\": must be mesh-gateway, ingress-gateway"])]
     #[case::login(&SCRIPT, &[("CONSUL_LOGIN_AUTH_METHOD", "k8s")], &["CONSUL_LOGIN_AUTH_METHOD = \"k8s\"", "CONSUL_ACL_TOKEN"])]
     #[case::node(&SCRIPT, &[("CONSUL_REDIRECT_TRAFFIC_CONFIG", r#"{"ProbePorts":["1"]}"#), ("HOST_IPS", "10.0.0.1,node-1")],
         &["HOST_IPS entry 2 \"node-1\": host names are not looked up"])]

@@ -14,7 +14,7 @@ use rstest::rstest;
 mod fake;
 
 fn pod() -> Pod {
-    Pod { name: "web-0".into(), namespace: "shop".into(), node: "node-0-virtual".into(), service: None }
+    Pod { name: "web-0".into(), namespace: "shop".into(), node: "node-0-virtual".into(), service: None, gateway: None }
 }
 
 fn servers(consul: &Consul, hosts: &[&str]) -> Servers {
@@ -94,6 +94,35 @@ fn a_server_that_is_down_is_passed_over() {
     // no one listens on the first one
     let servers = servers(&consul, &["127.0.0.2", "127.0.0.1"]);
     wait(&Catalog::new(&servers), &pod(), &patience(DEADLINE)).expect("the second server answers");
+}
+
+const GATEWAY: &str = r#"[{"ID": "mesh-gateway-7f", "Service": "mesh-gateway", "Kind": "mesh-gateway"}]"#;
+
+fn gateway(kind: &str) -> Pod {
+    Pod { gateway: Some(kind.into()), ..pod() }
+}
+
+#[test]
+fn of_a_gateway_there_is_one_service() {
+    let consul = Consul::start(GATEWAY, true);
+    let servers = servers(&consul, &["127.0.0.1"]);
+    let found = wait(&Catalog::new(&servers), &gateway("mesh-gateway"), &patience(DEADLINE)).expect("registered");
+    assert_eq!(found.id, "mesh-gateway-7f");
+}
+
+#[rstest]
+#[case::another_kind(
+    GATEWAY,
+    "terminating-gateway",
+    "no terminating-gateway is registered for this Pod alone, found: 1, services: [mesh-gateway]"
+)]
+#[case::an_application(REGISTERED, "mesh-gateway", "no mesh-gateway is registered for this Pod alone, found: 2")]
+#[case::nothing("[]", "mesh-gateway", "services: []: check that one Kubernetes service")]
+fn a_gateway_gives_up_saying_what_to_check(#[case] services: &str, #[case] kind: &str, #[case] expected: &str) {
+    let consul = Consul::start(services, true);
+    let servers = servers(&consul, &["127.0.0.1"]);
+    let error = wait(&Catalog::new(&servers), &gateway(kind), &patience(Duration::from_millis(100))).expect_err("none");
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 const TWO_SERVICES: &str = r#"[
