@@ -14,6 +14,7 @@ pub(crate) use json::{check_entry, health_entry, node_services, nodes, service_e
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Catalog {
     by_service: RedBlackTreeMapSync<String, Arc<[Arc<Instance>]>>,
+    gateways: Arc<[Arc<Instance>]>,
     by_node: RedBlackTreeMapSync<String, RedBlackTreeMapSync<Registered, Arc<Instance>>>,
 }
 
@@ -50,6 +51,17 @@ impl Catalog {
             node.insert_mut(registered(instance), Arc::clone(instance));
             self.by_node.insert_mut(instance.node.clone(), node);
         }
+        if gone.iter().chain(&come).any(|i| i.gateway.is_some()) {
+            let staying = self.gateways.iter().filter(|i| !gone.iter().any(|gone| Arc::ptr_eq(i, gone)));
+            let mut list: Vec<_> =
+                staying.chain(come.iter().copied().filter(|i| i.gateway.is_some())).cloned().collect();
+            list.sort_by_cached_key(|i| (i.cluster, registered(i)));
+            self.gateways = list.into();
+        }
+        let (gone, come) = (
+            gone.into_iter().filter(|i| i.gateway.is_none()).collect::<Vec<_>>(),
+            come.into_iter().filter(|i| i.gateway.is_none()).collect::<Vec<_>>(),
+        );
         let mut services: Vec<&str> = gone.iter().chain(&come).map(|i| i.service.as_str()).collect();
         services.sort_unstable();
         services.dedup();
@@ -59,7 +71,7 @@ impl Catalog {
             let mut list: Vec<_> = staying.chain(coming).cloned().collect();
             list.sort_by_cached_key(|i| {
                 let (proxy, namespace, service) = registered(i);
-                (namespace, service, proxy)
+                (i.cluster, namespace, service, proxy)
             });
             if list.is_empty() {
                 self.by_service.remove_mut(service);
@@ -69,7 +81,12 @@ impl Catalog {
         }
     }
 
-    /// Names of the services that have instances.
+    /// The mesh gateways, healthy or not.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.gateways.iter()
+    }
+
+    /// Names of the services that have instances. Gateways are none.
     pub(crate) fn services(&self) -> impl Iterator<Item = &str> {
         self.by_service.keys().map(String::as_str)
     }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, Headers, HttpMatch, LoadBalancer, Protocol, Redirect, Retries};
+use crate::config::{Config, Headers, HttpMatch, LoadBalancer, Protocol, Redirect, Retries, SamenessGroup};
 use crate::go;
+use crate::place::{GatewayMode, Place};
 
-/// Instances of a service, or those of one subset.
+/// Instances of a service at a place, or those of one subset.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Target {
     pub(crate) service: String,
     pub(crate) subset: Option<String>,
+    pub(crate) place: Place,
 }
 
 /// A target with what happens when it has no healthy instance, and how one of its instances is chosen.
@@ -19,6 +21,8 @@ pub(crate) struct Resolved {
     pub(crate) failover: Vec<Target>,
     pub(crate) connect_timeout: Duration,
     pub(crate) load_balancer: Option<LoadBalancer>,
+    /// Through which gateways to another place, when whoever dials says so.
+    pub(crate) via: Option<GatewayMode>,
 }
 
 /// A part of the requests of a route.
@@ -45,6 +49,8 @@ pub(crate) struct ChainRoute {
 /// What a client proxy knows of an upstream.
 #[derive(Debug, Clone)]
 pub(crate) struct Chain {
+    /// Where it was followed from.
+    pub(crate) place: Place,
     pub(crate) protocol: Protocol,
     /// At least one; the last one matches everything. A tcp chain has exactly one, with one target.
     pub(crate) routes: Vec<ChainRoute>,
@@ -55,9 +61,25 @@ pub(crate) struct Chain {
 /// Time to connect to an instance when the resolver does not say.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Who asks for a chain: it is followed from a place, and what it leads to is reached in a way.
+#[derive(Debug, Clone, Default)]
+struct From {
+    place: Place,
+    via: Option<GatewayMode>,
+}
+
 impl Chain {
     /// The chain of `service`.
     pub(crate) fn of(config: &Config, service: &str) -> Self {
+        Self::from(config, service, &From::default())
+    }
+
+    /// The chain of `service` as it is at a place, for somebody who says through which gateways to go there.
+    pub(crate) fn at(config: &Config, service: &str, place: Place, via: Option<GatewayMode>) -> Self {
+        Self::from(config, service, &From { place, via })
+    }
+
+    fn from(config: &Config, service: &str, from: &From) -> Self {
         let protocol = config.protocol(service);
         let mut routes = Vec::new();
         let mut last = ChainRoute::default();
@@ -72,20 +94,22 @@ impl Chain {
                     idle_timeout: time(destination.idle_timeout.as_ref()),
                     retries: destination.retries.clone(),
                     headers: destination.headers.clone(),
-                    split: split(config, to, destination.service_subset.as_deref()),
+                    split: split(config, to, destination.service_subset.as_deref(), from),
                 });
             }
-            last.split = split(config, service, None);
+            last.split = split(config, service, None, from);
             if routes.is_empty() && !config.splitters.contains_key(service) {
                 last.timeout = time(config.resolvers.get(service).and_then(|r| r.request_timeout.as_ref()));
             }
         } else {
-            last.split = vec![whole(resolve(config, service, None))];
+            last.split = vec![whole(resolve(config, service, None, from))];
         }
         routes.push(last);
-        let customised =
-            routes.len() > 1 || config.resolvers.contains_key(service) || config.splitters.contains_key(service);
-        Self { protocol, routes, customised }
+        let customised = routes.len() > 1
+            || config.default_group().is_some()
+            || config.resolvers.contains_key(service)
+            || config.splitters.contains_key(service);
+        Self { place: from.place.clone(), protocol, routes, customised }
     }
 
     /// Every resolved target, in the order of the routes.
@@ -104,14 +128,17 @@ fn whole(to: Resolved) -> Leg {
 }
 
 /// The legs of a service. A leg that is split itself becomes its parts; one that names its own service, or a subset, is not.
-fn split(config: &Config, service: &str, subset: Option<&str>) -> Vec<Leg> {
+fn split(config: &Config, service: &str, subset: Option<&str>, from: &From) -> Vec<Leg> {
     let Some(splitter) = config.splitters.get(service).filter(|_| subset.is_none()) else {
-        return vec![whole(resolve(config, service, subset))];
+        return vec![whole(resolve(config, service, subset, from))];
     };
     let mut legs = Vec::new();
     for part in &splitter.splits {
         let (to, subset) = (part.service.as_deref().unwrap_or(service), part.service_subset.as_deref());
-        let inner = if to == service { vec![whole(resolve(config, to, subset))] } else { split(config, to, subset) };
+        let inner = match to == service {
+            true => vec![whole(resolve(config, to, subset, from))],
+            false => split(config, to, subset, from),
+        };
         legs.extend(inner.into_iter().map(|leg| Leg {
             weight: leg.weight * part.weight / 100.0,
             to: leg.to,
@@ -135,10 +162,27 @@ fn merged(outer: &Headers, inner: &Headers) -> Headers {
 }
 
 /// Follows redirects. Accepted entries have no circle.
-fn resolve(config: &Config, service: &str, subset: Option<&str>) -> Resolved {
-    let mut target = Target { service: service.to_owned(), subset: subset.map(str::to_owned) };
+fn resolve(config: &Config, service: &str, subset: Option<&str>, from: &From) -> Resolved {
+    let From { place, via } = from.clone();
+    let mut target = Target { service: service.to_owned(), subset: subset.map(str::to_owned), place };
+    let mut failover = Vec::new();
+    let own = |service: &str| config.resolvers.get(service);
+    if own(service).is_none() && subset.is_none() && target.place == Place::Here {
+        // an implicit redirect to the group
+        let mut all = config.default_group().map(|group| members(group, &target)).unwrap_or_default().into_iter();
+        target = all.next().unwrap_or(target);
+        failover.extend(all);
+    }
     while let Some(redirect) = config.resolvers.get(&target.service).and_then(|r| r.redirect.as_ref()) {
-        let next = to(&target, redirect);
+        if let Some(group) = redirect.sameness_group.as_ref().and_then(|name| config.groups.get(name)) {
+            let service = redirect.service.clone().unwrap_or_else(|| target.service.clone());
+            let start = Target { service, subset: redirect.service_subset.clone(), place: Place::Here };
+            let mut all = members(group, &start).into_iter();
+            target = all.next().unwrap_or(start);
+            failover.extend(all);
+            break;
+        }
+        let next = to(config, &target, redirect);
         let stays = next.service == target.service;
         target = next;
         if stays {
@@ -149,24 +193,52 @@ fn resolve(config: &Config, service: &str, subset: Option<&str>) -> Resolved {
     if target.subset.is_none() {
         target.subset = resolver.and_then(|r| r.default_subset.clone());
     }
-    let mut failover = Vec::new();
-    if let Some(resolver) = resolver {
+    if let Some(resolver) = resolver.filter(|_| failover.is_empty()) {
         let key = target.subset.as_deref().unwrap_or("*");
         if let Some(rule) = resolver.failover.get(key).or_else(|| resolver.failover.get("*")) {
-            let single = Redirect { service: rule.service.clone(), service_subset: rule.service_subset.clone() };
-            let listed: Vec<&Redirect> =
-                if rule.targets.is_empty() { vec![&single] } else { rule.targets.iter().collect() };
-            failover.extend(listed.into_iter().map(|r| to(&target, r)).filter(|t| *t != target));
+            let single = Redirect {
+                service: rule.service.clone(),
+                service_subset: rule.service_subset.clone(),
+                ..Redirect::default()
+            };
+            let in_each = |datacenter: &String| Redirect { datacenter: Some(datacenter.clone()), ..single.clone() };
+            let group = rule.sameness_group.as_ref().and_then(|name| config.groups.get(name));
+            failover.extend(group.into_iter().flat_map(|group| members(group, &target)).filter(|t| *t != target));
+            let listed: Vec<Redirect> = match (rule.targets.as_slice(), rule.datacenters.as_slice()) {
+                ([], []) if rule.sameness_group.is_some() => Vec::new(),
+                ([], []) => vec![single],
+                ([], datacenters) => datacenters.iter().map(in_each).collect(),
+                (targets, _) => targets.to_vec(),
+            };
+            failover.extend(listed.iter().map(|r| to(config, &target, r)).filter(|t| *t != target));
         }
     }
     let connect_timeout = time(resolver.and_then(|r| r.connect_timeout.as_ref())).unwrap_or(CONNECT_TIMEOUT);
     let load_balancer = resolver.and_then(|r| r.load_balancer.clone());
-    Resolved { target, failover, connect_timeout, load_balancer }
+    Resolved { target, failover, connect_timeout, load_balancer, via }
 }
 
-fn to(from: &Target, redirect: &Redirect) -> Target {
+/// The same service in each member of a group, in the group's order; here first if the group says so.
+fn members(group: &SamenessGroup, target: &Target) -> Vec<Target> {
+    let local = group.include_local.then_some(Place::Here);
+    let listed = group.members.iter().map(|member| match &member.peer {
+        Some(peer) => Place::Peer(peer.as_str().into()),
+        None => Place::Here,
+    });
+    let mut places: Vec<Place> = Vec::new();
+    for place in local.into_iter().chain(listed) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places.into_iter().map(|place| Target { place, ..target.clone() }).collect()
+}
+
+fn to(config: &Config, from: &Target, redirect: &Redirect) -> Target {
     let service = redirect.service.as_ref().unwrap_or(&from.service).clone();
-    Target { service, subset: redirect.service_subset.clone() }
+    let datacenter = redirect.datacenter.as_ref().map(|name| Place::datacenter(name, &config.datacenter));
+    let place = redirect.peer.as_ref().map(|name| Place::Peer(name.as_str().into())).or(datacenter);
+    Target { service, subset: redirect.service_subset.clone(), place: place.unwrap_or_else(|| from.place.clone()) }
 }
 
 #[cfg(test)]

@@ -11,11 +11,18 @@ pub(crate) use reconcile::Reconciler;
 pub(crate) use reconcile::reconcile;
 pub(crate) use watch::follow;
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject};
 
+use crate::abroad::Abroad;
 use crate::intentions::Intention;
+use crate::peering;
+
+/// A change, and the cluster where it happened by its place among those of the datacenter.
+pub(crate) type Told = (usize, Change);
 
 /// A name in a namespace.
 type Key = (String, String);
@@ -32,6 +39,10 @@ pub(crate) enum Change {
     Defined(Vec<String>),
     /// The default intention was set.
     Default(Intention),
+    /// What another datacenter tells of itself.
+    Abroad(Arc<str>, Box<Abroad>),
+    /// What a peer tells; `None` when the peering has ended.
+    Peer(Arc<str>, Option<Box<peering::Told>>),
     /// Nothing in the cluster, but proxies must be rendered anew.
     Touch,
 }

@@ -9,6 +9,7 @@ use crate::registration::Instance;
 use crate::world::World;
 
 mod cluster;
+mod gateway;
 mod hcm;
 mod inbound;
 mod outbound;
@@ -16,6 +17,7 @@ mod rbac;
 mod routing;
 mod tls;
 
+pub(crate) use cluster::memberships;
 pub(crate) use outbound::{Choice, Upstream, choose, frame, is_implicit};
 
 /// Prefix of the names of Envoy's types.
@@ -45,9 +47,9 @@ pub(crate) struct Resources {
 pub(crate) fn render(world: &World, instance: &Instance, leaf: &Leaf, roots_pem: &str) -> Value {
     let mut resources = own(world, instance, leaf, roots_pem);
     if instance.transparent {
-        let services = world.services().into_iter().filter(|service| is_implicit(world, instance, service));
-        let upstreams: Vec<(&str, Upstream)> = services.map(|s| (s, Upstream::of(world, s))).collect();
-        let chosen = choose(instance, &upstreams.iter().map(|(s, u)| (*s, u)).collect::<Vec<_>>());
+        let ids = world.upstreams().into_iter().filter(|id| is_implicit(world, instance, id));
+        let upstreams: Vec<(String, Upstream)> = ids.map(|id| (id.clone(), Upstream::of(world, &id))).collect();
+        let chosen = choose(instance, &upstreams.iter().map(|(s, u)| (s.as_str(), u)).collect::<Vec<_>>());
         let mut chains = Vec::new();
         for Choice { upstream, way, addresses, port } in chosen {
             let way = &upstreams[upstream].1.ways[way];
@@ -66,7 +68,11 @@ pub(crate) fn render(world: &World, instance: &Instance, leaf: &Leaf, roots_pem:
 /// What is a proxy's alone: its certificate, what comes in, and upstreams with a local port.
 pub(crate) fn own(world: &World, instance: &Instance, leaf: &Leaf, roots_pem: &str) -> Resources {
     let mut resources = Resources::default();
-    tls::secrets(&mut resources, leaf, roots_pem);
+    tls::secrets(world, &mut resources, leaf, roots_pem);
+    if instance.gateway.is_some() {
+        gateway::render(world, instance, &mut resources);
+        return resources;
+    }
     inbound::render(world, instance, &mut resources);
     outbound::explicit(world, instance, &mut resources);
     resources
@@ -146,5 +152,9 @@ fn original_dst_filter() -> Value {
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod federation;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -41,8 +41,7 @@ pub(crate) fn annotated(
             BTreeMap::from([(("default".to_owned(), (*name).to_owned()), serde_json::from_value(pod).expect("a Pod"))]);
         let service = serde_json::from_value(service(name, &format!("10.96.0.{}", i + 1))).expect("a Service");
         let slice = serde_json::from_value(slice(name, name, &address, true)).expect("a slice");
-        let (made, refused) =
-            register(&Scope { datacenter: "dc1", service: &service, slices: vec![&slice], pods: &pods });
+        let (made, refused) = register(&Scope { cluster: 0, service: &service, slices: vec![&slice], pods: &pods });
         assert_eq!(refused, []);
         instances.extend(made.into_iter().map(Arc::new));
     }

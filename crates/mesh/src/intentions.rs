@@ -16,6 +16,8 @@ pub enum Intention {
 pub(crate) struct Rule<'a> {
     /// Name of the source service, or `*`.
     pub(crate) source: &'a str,
+    /// The mesh that the source is in, if it is not ours.
+    pub(crate) peer: Option<&'a str>,
     pub(crate) says: Says<'a>,
 }
 
@@ -57,8 +59,9 @@ pub(crate) fn rules_at<'a>(config: &'a Config, destination: &str, protocol: Prot
         let mut sources: Vec<&IntentionSource> = config.intentions.get(destination).into_iter().flatten().collect();
         sources.sort_by_key(|s| (s.name == "*", &s.name));
         for source in sources {
-            if !rules.iter().any(|r| r.source == "*" || r.source == source.name) {
-                rules.push(Rule { source: &source.name, says: Says::of(source, protocol) });
+            let peer = source.peer.as_deref();
+            if !rules.iter().any(|r| r.peer == peer && (r.source == "*" || r.source == source.name)) {
+                rules.push(Rule { source: &source.name, peer, says: Says::of(source, protocol) });
             }
         }
     }
@@ -78,7 +81,8 @@ pub(crate) fn allowed(config: &Config, default: Intention, source: &str, destina
 fn decide(config: &Config, default: Intention, source: &str, destination: &str, some_requests: bool) -> bool {
     let protocol = config.protocol(destination);
     let rules = rules_at(config, destination, protocol);
-    match rules.iter().find(|r| r.source == "*" || r.source == source).map(|r| r.says) {
+    let mut own = rules.iter().filter(|rule| rule.peer.is_none());
+    match own.find(|r| r.source == "*" || r.source == source).map(|r| r.says) {
         Some(Says::Connection(action)) => action == Action::Allow,
         Some(Says::Requests(_)) => some_requests,
         None => default == Intention::Allow,

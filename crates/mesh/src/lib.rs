@@ -8,9 +8,12 @@
 //!
 //! The binary `consul-dataplane` is the other end of the feed: it runs Envoy beside the application.
 //!
-//! What is absent: raft, gossip, ACLs, namespaces and partitions, other datacenters and peers. Objects that ask for these
-//! are reported by [`Mesh::problems`] and by their own `Synced` condition.
+//! Several of them make a [`Federation`] of datacenters.
+//!
+//! What is absent: raft, gossip, ACLs, namespaces and partitions, and peers. Objects that ask for these are reported by
+//! [`Mesh::problems`] and by their own `Synced` condition.
 
+mod abroad;
 mod ca;
 mod catalog;
 mod chain;
@@ -24,6 +27,8 @@ mod intentions;
 mod kept;
 mod mesh;
 mod names;
+mod peering;
+mod place;
 mod proxies;
 mod registration;
 mod serve;
@@ -31,6 +36,7 @@ mod upstreams;
 mod vip;
 mod world;
 
+pub use abroad::{Dial, Federation, FederationSecret};
 pub use ca::{CaError, Leaf};
 pub use intentions::Intention;
 pub use kept::KeptError;

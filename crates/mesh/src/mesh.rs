@@ -9,12 +9,14 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::abroad::{self, Dial, Federation, FederationSecret};
 use crate::ca::{Authority, CaError, Leaf, Validity, self_signed};
-use crate::cluster::{self, Change};
+use crate::cluster::{self, Change, Told};
 use crate::feed::Rejected;
 use crate::intentions::Intention;
 use crate::kept::{self, Keeper, Kept, KeptError};
 use crate::names::Names;
+use crate::peering::{Accepted, Manager};
 use crate::serve::{self, Gate, Shared};
 use crate::vip::VirtualIps;
 use crate::world::{Problem, World};
@@ -24,8 +26,9 @@ const RENEW_EVERY: Duration = Duration::from_secs(3600);
 
 /// What a [`Mesh`] is made of. The sockets are non-blocking.
 pub struct MeshOptions {
-    /// Who is asked for Pods, Services, EndpointSlices and the resources of group `consul.hashicorp.com`.
-    pub client: kube::Client,
+    /// The Kubernetes clusters that the datacenter extends over, at least one. They are asked for Pods, Services, EndpointSlices
+    /// and the resources of group `consul.hashicorp.com`.
+    pub clusters: Vec<kube::Client>,
     /// Consul's HTTP API (8500).
     pub http: TcpListener,
     /// The proxies' configuration (8502).
@@ -40,6 +43,10 @@ pub struct MeshOptions {
     pub default_intention: Intention,
     /// Where the root and the virtual addresses are kept for the next control plane; `None` forgets them.
     pub data_dir: Option<PathBuf>,
+    /// The other datacenters, if there are any.
+    pub federation: Option<Federation>,
+    /// How the servers reach those of other meshes from where they are; without it there are no peerings.
+    pub dial: Option<Arc<dyn Dial>>,
     /// Edits what proxies get; for saboteurs. `None` in every honest run.
     pub tamper: Option<Arc<dyn EnvoyTamper>>,
 }
@@ -73,7 +80,7 @@ pub enum Error {
 /// A running control plane. Dropping it stops it.
 pub struct Mesh {
     shared: Arc<Shared>,
-    changes: mpsc::UnboundedSender<Change>,
+    changes: mpsc::UnboundedSender<Told>,
     gate: Gate,
     tasks: TaskTracker,
 }
@@ -85,9 +92,27 @@ impl Mesh {
     /// [`Error::Ca`] when no root can be made, [`Error::Kept`] when the data directory cannot be used, [`Error::Socket`] when a
     /// socket is not a listening, non-blocking one.
     pub fn start(options: MeshOptions) -> Result<Self, Error> {
-        let MeshOptions { client, http, feed, dns_udp, dns_tcp, datacenter, default_intention, data_dir, tamper } =
-            options;
+        let MeshOptions {
+            clusters,
+            http,
+            feed,
+            dns_udp,
+            dns_tcp,
+            datacenter,
+            default_intention,
+            data_dir,
+            federation,
+            dial,
+            tamper,
+        } = options;
         let kept = data_dir.as_deref().map(kept::read).transpose()?.flatten();
+        let kept = match (kept, federation.as_ref().and_then(|federation| federation.secret.clone())) {
+            (Some(kept), Some(FederationSecret { trust_domain, root })) => Some(Kept { trust_domain, root, ..kept }),
+            (None, Some(FederationSecret { trust_domain, root })) => {
+                Some(Kept { trust_domain, root, vips: VirtualIps::default() })
+            }
+            (kept, None) => kept,
+        };
         let trust_domain = kept.as_ref().map_or_else(|| format!("{}.consul", uuid()), |k| k.trust_domain.clone());
         let names = Names::new(&datacenter, &trust_domain);
         let (authority, vips) = match kept {
@@ -99,19 +124,53 @@ impl Mesh {
         };
         let keeper = data_dir.map(keep).transpose()?;
         let foreign = Authority::new(Names::new(&datacenter, &format!("{}.consul", uuid())))?;
-        let first = World { index: first_index(), vips: Arc::new(vips), ..World::empty(names, default_intention) };
+        let first = World {
+            index: first_index(),
+            clusters: clusters.len(),
+            vips: Arc::new(vips),
+            ..World::empty(names, default_intention)
+        };
         let (worlds, world) = watch::channel(Arc::new(first));
         let (changes, incoming) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(world, authority, foreign, tamper));
         let gate = Gate::default();
         let tasks = TaskTracker::new();
         let cancel = gate.stopped();
-        tasks.spawn(cancel.clone().run_until_cancelled_owned(cluster::follow(client.clone(), changes.clone())));
-        tasks.spawn(cancel.run_until_cancelled_owned(cluster::reconcile(client, incoming, worlds, keeper)));
+        for (place, client) in clusters.iter().enumerate() {
+            let follow = cluster::follow(place, client.clone(), changes.clone());
+            tasks.spawn(cancel.clone().run_until_cancelled_owned(follow));
+        }
+        let primary = federation.as_ref().map(|federation| Arc::from(federation.primary.as_str()));
+        let primary = primary.filter(|name: &Arc<str>| **name != datacenter);
+        if let Some(Federation { others, dial, .. }) = federation {
+            for (name, server) in others {
+                let follow = abroad::follow(name.into(), server, dial.clone(), changes.clone());
+                tasks.spawn(cancel.clone().run_until_cancelled_owned(follow));
+            }
+        }
+        let (peerings, wanted) = watch::channel(Vec::new());
+        let accepted = Arc::new(Accepted::default());
+        if let (Some(dial), Some(client)) = (dial, clusters.first()) {
+            let address = feed.local_addr().map_err(|source| Error::Socket { what: "the feed", source })?;
+            let manager = Manager {
+                client: client.clone(),
+                accepted: accepted.clone(),
+                changes: changes.clone(),
+                worlds: shared.worlds(),
+                roots: shared.authority.root_pem(),
+                address: address.to_string(),
+                dial,
+            };
+            tasks.spawn(cancel.clone().run_until_cancelled_owned(manager.run(wanted)));
+        }
+        let reconcile = cluster::reconcile(clusters, primary, peerings, incoming, worlds, keeper);
+        tasks.spawn(cancel.run_until_cancelled_owned(reconcile));
         tasks.spawn(gate.stopped().run_until_cancelled_owned(renew(changes.clone())));
         let socket = |what| move |source| Error::Socket { what, source };
         serve::tcp(http, serve::http::router(shared.clone()), &gate, &tasks).map_err(socket("the HTTP API"))?;
         let proxies = serve::feed::router(shared.clone()).merge(serve::rejected::router(shared.clone()));
+        let proxies = proxies.merge(serve::abroad::router(shared.clone()));
+        let proxies = proxies.merge(serve::peering::router(shared.clone(), accepted, changes.clone()));
         serve::tcp(feed, proxies, &gate, &tasks).map_err(socket("the feed"))?;
         serve::dns::start(dns_udp, dns_tcp, shared.clone(), &gate, &tasks).map_err(socket("DNS"))?;
         Ok(Self { shared, changes, gate, tasks })
@@ -126,6 +185,12 @@ impl Mesh {
     #[must_use]
     pub fn trust_domain(&self) -> String {
         self.shared.world().names.trust_domain().to_owned()
+    }
+
+    /// What other datacenters must share to be in one federation with this one as the primary.
+    #[must_use]
+    pub fn federation_secret(&self) -> FederationSecret {
+        FederationSecret { trust_domain: self.trust_domain(), root: self.shared.authority.root().clone() }
     }
 
     /// A certificate for a service. `service_namespace` is its Kubernetes namespace and changes nothing: in Consul's
@@ -223,7 +288,7 @@ impl Mesh {
 
     fn send(&self, change: Change) {
         // the receiver is gone only after `stop`, when changes no longer matter
-        let _ = self.changes.send(change);
+        let _ = self.changes.send((0, change));
     }
 }
 
@@ -234,11 +299,11 @@ impl Drop for Mesh {
 }
 
 /// Has every proxy looked at now and then, so that certificates which are half through their life are replaced.
-async fn renew(changes: mpsc::UnboundedSender<Change>) {
+async fn renew(changes: mpsc::UnboundedSender<Told>) {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         // as in `send`: nobody receives after `stop`
-        let _ = changes.send(Change::Touch);
+        let _ = changes.send((0, Change::Touch));
     }
 }
 
@@ -253,7 +318,7 @@ fn first_index() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default().max(1)
 }
 
-fn uuid() -> String {
+pub(crate) fn uuid() -> String {
     let n: u128 = rand::random();
     let hex = format!("{n:032x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])

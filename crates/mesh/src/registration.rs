@@ -12,8 +12,10 @@ use crate::config::ExposePath;
 use crate::go;
 use crate::upstreams::{self, Upstream};
 
+mod gateway;
 mod pod;
 
+pub(crate) use gateway::Gateway;
 pub(crate) use pod::cluster_ips;
 
 /// An application in a Pod and the proxy beside it, as they are registered together.
@@ -24,6 +26,8 @@ pub(crate) struct Instance {
     pub(crate) id: String,
     /// `<pod>-<service>-sidecar-proxy`.
     pub(crate) proxy_id: String,
+    /// The Kubernetes cluster that the Pod is in, by its place among those of the datacenter.
+    pub(crate) cluster: usize,
     /// The Consul node, `<Kubernetes node>-virtual`.
     pub(crate) node: String,
     pub(crate) node_address: String,
@@ -56,6 +60,8 @@ pub(crate) struct Instance {
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) tags: Vec<String>,
     pub(crate) meta: BTreeMap<String, String>,
+    /// Set if this is no application with its proxy but a gateway, which `proxy_id` and `proxy_port` are of.
+    pub(crate) gateway: Option<Gateway>,
 }
 
 impl Instance {
@@ -99,7 +105,8 @@ pub(crate) enum Health {
 
 /// What a Service's registration needs to know of the cluster.
 pub(crate) struct Scope<'a> {
-    pub(crate) datacenter: &'a str,
+    /// The cluster's place among those of the datacenter.
+    pub(crate) cluster: usize,
     pub(crate) service: &'a Service,
     pub(crate) slices: Vec<&'a EndpointSlice>,
     pub(crate) pods: &'a BTreeMap<(String, String), Pod>,
@@ -126,7 +133,11 @@ pub(crate) fn register(scope: &Scope<'_>) -> (Vec<Instance>, Vec<Refused>) {
         };
         let key = (namespace.to_owned(), pod_name.name.clone().unwrap_or_default());
         let Some(pod) = scope.pods.get(&key) else { continue };
-        match pod::instance(scope, endpoint, pod) {
+        let made = match gateway::is_one(pod) {
+            true => gateway::instance(scope, endpoint, pod),
+            false => pod::instance(scope, endpoint, pod),
+        };
+        match made {
             Ok(Some(instance)) => drop(instances.insert(instance.proxy_id.clone(), instance)),
             Ok(None) => {}
             Err(message) => refused.push((format!("Pod {}/{}", key.0, key.1), message)),

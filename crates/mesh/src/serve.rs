@@ -21,9 +21,11 @@ use crate::mesh::EnvoyTamper;
 use crate::registration::Instance;
 use crate::world::World;
 
+pub(crate) mod abroad;
 pub(crate) mod dns;
 pub(crate) mod feed;
 pub(crate) mod http;
+pub(crate) mod peering;
 pub(crate) mod rejected;
 
 /// A leaf is replaced when it is this old: half of its life.

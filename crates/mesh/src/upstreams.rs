@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::go;
+use crate::place::{GatewayMode, Place};
 
 /// An explicit upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +11,10 @@ pub(crate) struct Upstream {
     pub(crate) service: String,
     /// As the annotation says; `None` when it does not.
     pub(crate) datacenter: Option<String>,
+    /// The mesh that the service is in, if it is not ours.
+    pub(crate) peer: Option<String>,
+    /// Through which gateways, when the annotation says so.
+    pub(crate) gateway_mode: Option<GatewayMode>,
     /// The further port of the service that is meant; the default one if none is named.
     pub(crate) port: Option<String>,
     pub(crate) bind_address: IpAddr,
@@ -17,15 +22,25 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    /// Where the service is, when `own` is our datacenter.
+    pub(crate) fn place(&self, own: &str) -> Place {
+        match (&self.peer, &self.datacenter) {
+            (Some(peer), _) => Place::Peer(peer.as_str().into()),
+            (None, Some(name)) => Place::datacenter(name, own),
+            (None, None) => Place::Here,
+        }
+    }
+
     /// Consul's name of the upstream, by which it hides the implicit upstream of the same name.
     pub(crate) fn id(&self) -> String {
         let service = match &self.port {
             Some(port) => format!("{port}.{}", self.service),
             None => self.service.clone(),
         };
-        match &self.datacenter {
-            Some(datacenter) => format!("{service}?dc={datacenter}"),
-            None => service,
+        match (&self.peer, &self.datacenter) {
+            (Some(peer), _) => crate::peering::id(&service, peer),
+            (None, Some(datacenter)) => format!("{service}?dc={datacenter}"),
+            (None, None) => service,
         }
     }
 }
@@ -45,16 +60,15 @@ pub(crate) enum UpstreamError {
     Later { raw: String, what: &'static str },
 }
 
-/// Parses the whole annotation. `named_port` resolves the name of a container port; `datacenter` is ours.
+/// Parses the whole annotation. `named_port` resolves the name of a container port.
 pub(crate) fn parse(
     annotation: &str,
-    datacenter: &str,
     named_port: impl Fn(&str) -> Option<u16>,
 ) -> Result<Vec<Upstream>, UpstreamError> {
-    annotation.split(',').map(|raw| one(raw.trim(), datacenter, &named_port)).collect()
+    annotation.split(',').map(|raw| one(raw.trim(), &named_port)).collect()
 }
 
-fn one(raw: &str, own_datacenter: &str, named_port: &impl Fn(&str) -> Option<u16>) -> Result<Upstream, UpstreamError> {
+fn one(raw: &str, named_port: &impl Fn(&str) -> Option<u16>) -> Result<Upstream, UpstreamError> {
     let wrong = || UpstreamError::Structure(raw.to_owned());
     let later = |what| UpstreamError::Later { raw: raw.to_owned(), what };
     let mut parts = raw.splitn(3, ':');
@@ -64,14 +78,17 @@ fn one(raw: &str, own_datacenter: &str, named_port: &impl Fn(&str) -> Option<u16
     }
     let pieces: Vec<&str> = name.split('.').collect();
     let labeled = pieces.get(1) == Some(&"svc");
-    let mut datacenter = None;
+    let (mut datacenter, mut peer) = (None, None);
     let service = match pieces.as_slice() {
         [service, "svc"] => *service,
         [service, "svc", dc, "dc"] => {
             datacenter = Some((*dc).to_owned());
             *service
         }
-        [_, "svc", _, "peer"] => return Err(later("a peer")),
+        [service, "svc", name, "peer"] => {
+            peer = Some((*name).to_owned());
+            *service
+        }
         [_, "svc", ..] => return Err(wrong()),
         _ => name,
     };
@@ -84,6 +101,8 @@ fn one(raw: &str, own_datacenter: &str, named_port: &impl Fn(&str) -> Option<u16
     let mut upstream = Upstream {
         service: service.to_owned(),
         datacenter,
+        peer,
+        gateway_mode: None,
         port: None,
         bind_address: [127, 0, 0, 1].into(),
         bind_port,
@@ -103,10 +122,7 @@ fn one(raw: &str, own_datacenter: &str, named_port: &impl Fn(&str) -> Option<u16
             apply_option(&mut upstream, option, raw)?;
         }
     }
-    match &upstream.datacenter {
-        Some(dc) if dc != own_datacenter => Err(later("another datacenter")),
-        _ => Ok(upstream),
-    }
+    Ok(upstream)
 }
 
 fn apply_option(upstream: &mut Upstream, option: &str, raw: &str) -> Result<(), UpstreamError> {
@@ -120,10 +136,9 @@ fn apply_option(upstream: &mut Upstream, option: &str, raw: &str) -> Result<(), 
             Some(other) if other != value => return Err(UpstreamError::Structure(raw.to_owned())),
             _ => upstream.datacenter = Some(value.to_owned()),
         },
-        // without mesh gateways the modes do not differ
-        "mesh_gateway_mode" if matches!(value, "none" | "local" | "remote") => {}
         "mesh_gateway_mode" => {
-            return Err(UpstreamError::GatewayMode { mode: value.to_owned(), raw: raw.to_owned() });
+            let unknown = || UpstreamError::GatewayMode { mode: value.to_owned(), raw: raw.to_owned() };
+            upstream.gateway_mode = Some(GatewayMode::parse(value).ok_or_else(unknown)?);
         }
         "destination_port" | "destination-port" | "destinationPort" | "port" if !value.is_empty() => {
             upstream.port = Some(value.to_owned());
@@ -153,7 +168,7 @@ mod tests {
         "upstream1:1234:dc1?destination_port=metrics&local_bind_address=127.0.0.77",
         "metrics.upstream1?dc=dc1 127.0.0.77:1234"
     )]
-    #[case("a:1:mesh_gateway_mode=local", "a 127.0.0.1:1")]
+    #[case("a:1:mesh_gateway_mode=local", "a 127.0.0.1:1 local")]
     #[case("a:1:mesh_gateway_mode=all", r#"invalid upstream mesh gateway mode "all" in "a:1:mesh_gateway_mode=all""#)]
     #[case("a:1:port=", r#"unsupported upstream option "port" in "a:1:port=""#)]
     #[case("a:1, b:2", "a 127.0.0.1:1|b 127.0.0.1:2")]
@@ -161,14 +176,19 @@ mod tests {
     #[case("a", "upstream structured incorrectly: a")]
     #[case("upstream1.svc.x.err:1234", "upstream structured incorrectly: upstream1.svc.x.err:1234")]
     #[case("a:1 b:2", r#"invalid upstream local bind port "1 b" in "a:1 b:2""#)]
-    #[case("a:1:dc2", r#"upstream "a:1:dc2": another datacenter comes with a later issue"#)]
-    #[case("a.svc.p.peer:1", r#"upstream "a.svc.p.peer:1": a peer comes with a later issue"#)]
+    #[case("a:1:dc2", "a?dc=dc2 127.0.0.1:1")]
+    #[case("a:1:dc2?mesh_gateway_mode=local", "a?dc=dc2 127.0.0.1:1 local")]
+    #[case("a.svc.dc2.dc:1:mesh_gateway_mode=remote", "a?dc=dc2 127.0.0.1:1 remote")]
+    #[case("a.svc.p.peer:1", "a?peer=p 127.0.0.1:1")]
     #[case("a:1:colour=red", r#"unsupported upstream option "colour" in "a:1:colour=red""#)]
     fn forms(#[case] annotation: &str, #[case] expected: &str) {
-        let parsed = parse(annotation, "dc1", |name| (name == "admin").then_some(9000));
+        let parsed = parse(annotation, |name| (name == "admin").then_some(9000));
         let shown = match parsed {
             Ok(list) => {
-                let one = |u: &Upstream| format!("{} {}:{}", u.id(), u.bind_address, u.bind_port);
+                let one = |u: &Upstream| {
+                    let via = u.gateway_mode.map(|mode| format!(" {}", mode.as_str())).unwrap_or_default();
+                    format!("{} {}:{}{via}", u.id(), u.bind_address, u.bind_port)
+                };
                 list.iter().map(one).collect::<Vec<_>>().join("|")
             }
             Err(error) => error.to_string(),

@@ -13,10 +13,13 @@ mod news;
 
 pub(crate) use news::{News, Touched};
 
+use crate::abroad::Abroad;
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::config::accept::Resource;
 use crate::intentions::Intention;
 use crate::names::Names;
+use crate::peering::{self, Exported, Peers, Told};
 use crate::vip::VirtualIps;
 
 /// Something that the control plane was asked for and does not do.
@@ -34,13 +37,21 @@ pub(crate) struct World {
     /// Grows with every change; never 0.
     pub(crate) index: u64,
     pub(crate) names: Names,
+    /// How many Kubernetes clusters the datacenter extends over.
+    pub(crate) clusters: usize,
     pub(crate) default_intention: Intention,
     pub(crate) config: Arc<Config>,
     pub(crate) catalog: Catalog,
     pub(crate) vips: Arc<VirtualIps>,
-    /// ClusterIPs of Services without instances whose name is that of a resolver.
-    pub(crate) manual_vips: Arc<BTreeMap<String, BTreeSet<IpAddr>>>,
+    /// ClusterIPs of Services without instances that lead elsewhere by their name, each with its Kubernetes cluster.
+    pub(crate) manual_vips: Arc<BTreeMap<String, BTreeSet<(usize, IpAddr)>>>,
     pub(crate) problems: Arc<[Problem]>,
+    /// The custom resources of the datacenter's own clusters.
+    pub(crate) resources: Arc<[Resource]>,
+    /// What other datacenters tell of themselves, by their names.
+    pub(crate) abroad: Arc<BTreeMap<Arc<str>, Arc<Abroad>>>,
+    /// What peers tell, by what they are called here.
+    pub(crate) peers: Arc<Peers>,
     pub(crate) news: News,
 }
 
@@ -49,20 +60,31 @@ impl World {
     pub(crate) fn empty(names: Names, default_intention: Intention) -> Self {
         Self {
             index: 1,
+            config: Arc::new(Config { datacenter: names.datacenter().to_owned(), ..Config::default() }),
             names,
+            clusters: 1,
             default_intention,
-            config: Arc::default(),
             catalog: Catalog::default(),
             vips: Arc::default(),
             manual_vips: Arc::default(),
             problems: Arc::default(),
+            resources: Arc::default(),
+            abroad: Arc::default(),
+            peers: Arc::default(),
             news: News::default(),
         }
     }
 
-    /// Every service that has instances or that an entry names.
+    /// Every service that has instances, that an entry names, or that is the same as one of a peer.
     pub(crate) fn services(&self) -> BTreeSet<&str> {
-        self.catalog.services().chain(self.config.subjects()).collect()
+        self.catalog.services().chain(self.config.subjects()).chain(self.same()).collect()
+    }
+
+    /// Services of members of the default sameness group: those of the same name here fail over to them, even if none is here.
+    fn same(&self) -> impl Iterator<Item = &str> {
+        let members = self.config.default_group().into_iter().flat_map(|group| &group.members);
+        let told = members.filter_map(|member| self.peers.get(member.peer.as_deref()?));
+        told.flat_map(|told| told.services.keys()).map(String::as_str)
     }
 
     /// Names of the further ports of a service, over all instances, with the Service ports that lead to them.
@@ -80,19 +102,55 @@ impl World {
         let ports = services
             .iter()
             .flat_map(|service| self.more_ports(service).into_keys().map(move |port| format!("{port}.{service}")));
-        ports.chain(services.iter().map(|service| (*service).to_owned())).collect()
+        ports.chain(services.iter().map(|service| (*service).to_owned())).chain(self.imported()).collect()
+    }
+
+    /// Every service that a peer exports to us, by its [`peering::id`].
+    pub(crate) fn imported(&self) -> impl Iterator<Item = String> {
+        let of = |(peer, told): (&'_ Arc<str>, &'_ Arc<Told>)| {
+            told.services.keys().map(|service| peering::id(service, peer)).collect::<Vec<_>>()
+        };
+        self.peers.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+    }
+
+    /// What a peer tells, and of a service that it exports.
+    pub(crate) fn import(&self, service: &str, peer: &str) -> Option<(&Told, &Exported)> {
+        let told = self.peers.get(peer)?;
+        Some((told, told.services.get(service)?))
+    }
+
+    /// Everything that proxies may reach without naming it: [`Self::services`] and [`Self::imported`].
+    pub(crate) fn upstreams(&self) -> BTreeSet<String> {
+        self.services().into_iter().map(str::to_owned).chain(self.imported()).collect()
+    }
+
+    /// Whether it is one of [`Self::upstreams`].
+    pub(crate) fn has_upstream(&self, id: &str) -> bool {
+        match peering::parse(id) {
+            Some((service, peer)) => self.import(service, peer).is_some(),
+            None => self.has_service(id),
+        }
     }
 
     /// Whether the service is one of [`Self::services`].
     pub(crate) fn has_service(&self, service: &str) -> bool {
-        !self.catalog.instances(service).is_empty() || self.config.subjects().any(|name| name == service)
+        !self.catalog.instances(service).is_empty()
+            || self.config.subjects().any(|name| name == service)
+            || self.same().any(|name| name == service)
     }
 
-    /// The addresses by which clients mean `service`: the automatic one and ClusterIPs, sorted.
-    pub(crate) fn virtual_addresses(&self, service: &str) -> BTreeSet<IpAddr> {
+    /// The addresses by which clients in a Kubernetes cluster mean `service`: the automatic one and ClusterIPs, sorted.
+    pub(crate) fn virtual_addresses(&self, service: &str, cluster: usize) -> BTreeSet<IpAddr> {
         let mut addresses: BTreeSet<IpAddr> = self.vips.get(service).map(IpAddr::from).into_iter().collect();
-        addresses.extend(self.catalog.instances(service).iter().flat_map(|i| i.cluster_ips.iter().copied()));
-        addresses.extend(self.manual_vips.get(service).into_iter().flatten());
+        addresses.extend(self.cluster_ips(service, cluster));
+        let manual = self.manual_vips.get(service).into_iter().flatten();
+        addresses.extend(manual.filter(|(of, _)| *of == cluster).map(|(_, address)| address));
         addresses
+    }
+
+    /// ClusterIPs of `service` in a Kubernetes cluster. Another cluster may give the same address to another Service.
+    pub(crate) fn cluster_ips(&self, service: &str, cluster: usize) -> BTreeSet<IpAddr> {
+        let instances = self.catalog.instances(service).iter().filter(|i| i.cluster == cluster);
+        instances.flat_map(|i| i.cluster_ips.iter().copied()).collect()
     }
 }

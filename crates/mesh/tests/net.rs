@@ -207,7 +207,7 @@ async fn every_configuration_is_valid() -> Result<()> {
     let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
     for default_intention in [Intention::Allow, Intention::Deny] {
         let mesh = Mesh::start(MeshOptions {
-            client: api.client(),
+            clusters: vec![api.client()],
             http: ns.tcp_listen(at(0))?,
             feed: ns.tcp_listen(at(0))?,
             dns_udp: ns.udp_bind(at(0))?,
@@ -215,6 +215,8 @@ async fn every_configuration_is_valid() -> Result<()> {
             datacenter: "dc1".into(),
             default_intention,
             data_dir: None,
+            federation: None,
+            dial: None,
             tamper: None,
         })?;
         let deadline = Instant::now() + Duration::from_secs(5);

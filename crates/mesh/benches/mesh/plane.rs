@@ -27,7 +27,7 @@ pub(crate) fn serve(api: &str, intention: &str) -> Result<()> {
         let feed = listener()?;
         let port = feed.local_addr()?.port();
         let _mesh = Mesh::start(MeshOptions {
-            client: kube::Client::try_from(kube::Config::new(format!("http://{api}").parse()?))?,
+            clusters: vec![kube::Client::try_from(kube::Config::new(format!("http://{api}").parse()?))?],
             http: listener()?,
             feed,
             dns_udp,
@@ -35,6 +35,8 @@ pub(crate) fn serve(api: &str, intention: &str) -> Result<()> {
             datacenter: "dc1".into(),
             default_intention: if intention == "allow" { Intention::Allow } else { Intention::Deny },
             data_dir: None,
+            federation: None,
+            dial: None,
             tamper: None,
         })?;
         say(&port.to_string());

@@ -10,6 +10,18 @@ use crate::world::World;
 enum Kind {
     Application,
     Proxy,
+    Gateway,
+}
+
+impl Kind {
+    /// As Consul spells it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Application => "",
+            Self::Proxy => "connect-proxy",
+            Self::Gateway => "mesh-gateway",
+        }
+    }
 }
 
 /// `GET /v1/catalog/node-services/<node>` before filtering; `merge` adds what central configuration says of the proxies.
@@ -19,8 +31,11 @@ pub(crate) fn node_services(world: &World, node: &str, merge: bool) -> (Value, V
     let mut services = Vec::new();
     for instance in instances {
         described = node_entry(world, instance);
-        services.push(agent_service(world, instance, Kind::Application, merge));
-        services.push(agent_service(world, instance, Kind::Proxy, merge));
+        let kinds: &[Kind] = match &instance.gateway {
+            Some(_) => &[Kind::Gateway],
+            None => &[Kind::Application, Kind::Proxy],
+        };
+        services.extend(kinds.iter().map(|kind| agent_service(world, instance, *kind, merge)));
     }
     (described, services)
 }
@@ -82,7 +97,7 @@ pub(crate) fn nodes(world: &World) -> Vec<Value> {
 }
 
 fn check(world: &World, instance: &Instance, kind: Kind) -> Value {
-    let id = if kind == Kind::Proxy { &instance.proxy_id } else { &instance.id };
+    let id = if kind == Kind::Application { &instance.id } else { &instance.proxy_id };
     let pod = format!("\"{}/{}\"", instance.namespace, instance.pod);
     let (status, output) = match instance.health {
         Health::Passing => ("passing", "Kubernetes health checks passing".to_owned()),
@@ -99,7 +114,7 @@ fn check(world: &World, instance: &Instance, kind: Kind) -> Value {
 
 fn name(instance: &Instance, kind: Kind) -> String {
     match kind {
-        Kind::Application => instance.service.clone(),
+        Kind::Application | Kind::Gateway => instance.service.clone(),
         Kind::Proxy => format!("{}-sidecar-proxy", instance.service),
     }
 }
@@ -110,13 +125,20 @@ fn agent_service(world: &World, instance: &Instance, kind: Kind, merge: bool) ->
     if let Some((address, port)) = instance.cluster_ip {
         tagged.insert("virtual".to_owned(), json!({"Address": address, "Port": port}));
     }
-    let port = if proxy { instance.proxy_port } else { instance.port };
+    let port = if kind == Kind::Application { instance.port } else { instance.proxy_port };
     if let Some(address) = world.vips.get(&instance.service).filter(|_| proxy) {
         tagged.insert("consul-virtual".to_owned(), json!({"Address": address, "Port": port}));
     }
+    if kind == Kind::Gateway {
+        for (name, at) in [("lan", instance.lan()), ("wan", instance.wan())] {
+            if let Some(at) = at {
+                tagged.insert(name.to_owned(), json!({"Address": at.ip(), "Port": at.port()}));
+            }
+        }
+    }
     json!({
-        "Kind": if proxy { "connect-proxy" } else { "" },
-        "ID": if proxy { &instance.proxy_id } else { &instance.id },
+        "Kind": kind.as_str(),
+        "ID": if kind == Kind::Application { &instance.id } else { &instance.proxy_id },
         "Service": name(instance, kind), "Tags": instance.tags, "Meta": instance.meta,
         "Port": port, "Address": instance.address, "TaggedAddresses": tagged,
         "Weights": {"Passing": 1, "Warning": 1}, "EnableTagOverride": false,
@@ -132,8 +154,9 @@ fn proxy_block(world: &World, instance: &Instance, merge: bool) -> Value {
         .map(|u| {
             json!({
                 "DestinationType": "service", "DestinationName": u.service, "DestinationPort": u.port,
-                "Datacenter": u.datacenter,
+                "Datacenter": u.datacenter, "DestinationPeer": u.peer.as_deref().unwrap_or_default(),
                 "LocalBindAddress": u.bind_address, "LocalBindPort": u.bind_port,
+                "MeshGateway": u.gateway_mode.map_or_else(|| json!({}), |mode| json!({"Mode": mode.as_str()})),
             })
         })
         .collect();

@@ -49,6 +49,18 @@ pub(super) struct Unseen {
     pub(super) default_intention: Option<Intention>,
 }
 
+impl Unseen {
+    /// These news and those of another cluster.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.touched.extend(&other.touched);
+        self.stale.extend(other.stale);
+        self.entries |= other.entries;
+        self.refused |= other.refused;
+        self.default_intention = other.default_intention.or(self.default_intention);
+        self
+    }
+}
+
 impl Cluster {
     /// Whether everything there is has been heard of once.
     pub(super) fn is_whole(&self) -> bool {
@@ -106,6 +118,8 @@ impl Cluster {
                 news.touched.everything = true;
             }
             Change::Touch => news.touched.everything = true,
+            // they are no cluster's
+            Change::Abroad(..) | Change::Peer(..) => {}
         }
     }
 
@@ -114,14 +128,14 @@ impl Cluster {
         concern(&mut self.news.touched, entry, self.resources.get(entry).map(|(_, object)| object));
     }
 
-    /// Registers again what is out of date.
-    pub(super) fn register(&mut self, datacenter: &str, catalog: &mut Catalog) {
+    /// Registers again what is out of date; `place` is the cluster's among those of the datacenter.
+    pub(super) fn register(&mut self, place: usize, catalog: &mut Catalog) {
         for stale in std::mem::take(&mut self.news.stale) {
             let (old, refused_before) = self.registered.remove(&stale).unwrap_or_default();
             let (instances, refused) = match self.services.get(&stale) {
                 Some(service) => {
                     let slices = self.slices.of_service(&stale);
-                    register(&Scope { datacenter, service, slices, pods: &self.pods })
+                    register(&Scope { cluster: place, service, slices, pods: &self.pods })
                 }
                 None => Default::default(),
             };
@@ -133,7 +147,11 @@ impl Cluster {
             let instances: Vec<Arc<Instance>> = instances.collect();
             for (one, others) in [(&old, &instances), (&instances, &old)] {
                 let differ = one.iter().filter(|i| !others.iter().any(|other| Arc::ptr_eq(i, other)));
-                self.news.touched.services.extend(differ.map(|i| i.service.clone()));
+                for instance in differ {
+                    self.news.touched.services.insert(instance.service.clone());
+                    // whatever is reached in another datacenter may be reached through it
+                    self.news.touched.everything |= instance.gateway.is_some();
+                }
             }
             catalog.replace(&old, &instances);
             self.news.refused |= refused != refused_before;

@@ -1,6 +1,7 @@
 //! Turns changes into worlds: gathers what happened within a moment, registers, accepts configuration, publishes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,22 +12,27 @@ use tokio::sync::watch;
 
 use super::objects::{Cluster, Entry, Unseen};
 use super::{Change, status};
+use crate::abroad::Abroad;
+use crate::cluster;
 use crate::config::accept::{Accepted, Resource, Verdict, without_effect};
 use crate::kept::Keeper;
+use crate::peering::{self, Peers, Told, Wanted};
 use crate::world::{Problem, World};
 
 /// Changes that come within this time become one world.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// Publishes a world for every burst of changes, until the senders are gone.
+/// Publishes a world for every burst of changes in these clusters, until the senders are gone.
 pub(crate) async fn reconcile(
-    client: Client,
-    mut changes: UnboundedReceiver<Change>,
+    clusters: Vec<Client>,
+    primary: Option<Arc<str>>,
+    peerings: watch::Sender<Vec<Wanted>>,
+    mut changes: UnboundedReceiver<cluster::Told>,
     worlds: watch::Sender<Arc<World>>,
     mut keeper: Option<Keeper>,
 ) {
-    let mut reconciler = Reconciler::default();
-    let status = status::Writer::start(client);
+    let mut reconciler = Reconciler::new(clusters.len(), primary);
+    let status: Vec<status::Writer> = clusters.into_iter().map(status::Writer::start).collect();
     while let Some(first) = changes.recv().await {
         tokio::time::sleep(GATHER).await;
         let mut next = Some(first);
@@ -35,20 +41,33 @@ pub(crate) async fn reconcile(
             next = changes.try_recv().ok();
         }
         let before = worlds.borrow().clone();
-        let world = reconciler.after(&before, |api, resource, verdict| status.say(api, resource, verdict));
+        let world = reconciler.after(&before, |place, api, resource, verdict| {
+            if let Some(status) = status.get(place) {
+                status.say(api, resource, verdict);
+            }
+        });
         if let Some(Err(error)) = keeper.as_mut().map(|keeper| keeper.vips(&world.vips)) {
             tracing::error!(error = &error as &dyn std::error::Error, "virtual addresses change at the next start");
         }
         worlds.send_replace(Arc::new(world));
+        let wanted = reconciler.wanted_peerings();
+        peerings.send_if_modified(|known| std::mem::replace(known, wanted.clone()) != wanted);
     }
 }
 
-/// The cluster, and what became of its custom resources.
-#[derive(Default)]
+/// The clusters, and what became of their custom resources.
 pub(crate) struct Reconciler {
-    cluster: Cluster,
+    clusters: Vec<Cluster>,
+    /// Name of the datacenter whose entries win; ours if none is named.
+    primary: Option<Arc<str>>,
+    /// What other datacenters tell, and what of that is in no world yet.
+    abroad: BTreeMap<Arc<str>, Arc<Abroad>>,
+    /// What peers tell, and whether that is in a world.
+    peers: Peers,
+    has_other_peers: bool,
+    news: Unseen,
     acceptance: Accepted,
-    accepted: BTreeSet<Entry>,
+    accepted: BTreeSet<(usize, Entry)>,
     refused: Vec<Problem>,
     /// Whether a custom resource was refused the last time.
     has_refused: bool,
@@ -57,28 +76,113 @@ pub(crate) struct Reconciler {
 }
 
 impl Reconciler {
+    /// For so many clusters of which nothing is known.
+    pub(crate) fn new(clusters: usize, primary: Option<Arc<str>>) -> Self {
+        Self {
+            clusters: std::iter::repeat_with(Cluster::default).take(clusters).collect(),
+            primary,
+            abroad: BTreeMap::new(),
+            peers: Peers::new(),
+            has_other_peers: false,
+            news: Unseen::default(),
+            acceptance: Accepted::default(),
+            accepted: BTreeSet::new(),
+            refused: Vec::new(),
+            has_refused: false,
+            was_whole: false,
+        }
+    }
+
     /// One that remembers what this one accepted, and nothing else.
     #[cfg(test)]
     pub(crate) fn heir(&self) -> Self {
-        Self { acceptance: self.acceptance.clone(), ..Self::default() }
+        Self { acceptance: self.acceptance.clone(), ..Self::new(self.clusters.len(), self.primary.clone()) }
     }
 
     /// Takes in a change.
-    pub(crate) fn apply(&mut self, change: Change) {
-        self.cluster.apply(change);
+    pub(crate) fn apply(&mut self, (place, change): cluster::Told) {
+        match change {
+            Change::Abroad(datacenter, told) => self.hear(datacenter, *told),
+            Change::Peer(name, told) => self.hear_peer(name, told.map(|told| *told)),
+            change => {
+                if let Some(cluster) = self.clusters.get_mut(place) {
+                    cluster.apply(change);
+                }
+            }
+        }
     }
 
-    /// The world that the changes since `before` make of it. What no change touches is taken over, and costs nothing.
-    pub(crate) fn after(&mut self, before: &World, mut say: impl FnMut(&ApiResource, &Resource, &Verdict)) -> World {
+    /// Takes in what a peer tells, or that the peering has ended.
+    fn hear_peer(&mut self, name: Arc<str>, told: Option<Told>) {
+        let before = self.peers.get(&name).cloned();
+        if before.as_deref() == told.as_ref() {
+            return;
+        }
+        self.has_other_peers = true;
+        let news = &mut self.news;
+        // who trusts whom, and where the gateways are, is everybody's business; of its services, only those that differ
+        let common = |told: &Told| Told { services: BTreeMap::new(), ..told.clone() };
+        news.touched.everything |= before.as_deref().map(common) != told.as_ref().map(common);
+        let services = |told: Option<&Told>| told.map(|told| told.services.clone()).unwrap_or_default();
+        let (old, new) = (services(before.as_deref()), services(told.as_ref()));
+        for service in old.keys().chain(new.keys()).filter(|service| old.get(*service) != new.get(*service)) {
+            news.touched.services.insert(peering::id(service, &name));
+            // somebody may fail over to it
+            news.touched.services.insert(service.clone());
+        }
+        match told {
+            Some(told) => drop(self.peers.insert(name, Arc::new(told))),
+            None => drop(self.peers.remove(&name)),
+        }
+    }
+
+    /// The resources of the first cluster that ask for peerings.
+    pub(crate) fn wanted_peerings(&self) -> Vec<Wanted> {
+        let all = self.clusters.first().into_iter().flat_map(Cluster::resources);
+        let wanted = all.filter(|(_, resource)| Wanted::is_kind(&resource.kind));
+        wanted.map(|(api, resource)| Wanted { api: api.clone(), resource }).collect()
+    }
+
+    /// Takes in what another datacenter tells of itself.
+    fn hear(&mut self, datacenter: Arc<str>, told: Abroad) {
+        let before = self.abroad.get(&datacenter).cloned().unwrap_or_default();
+        let news = &mut self.news;
+        news.entries |= before.resources != told.resources;
+        news.touched.everything |= before.resources != told.resources || before.gateways != told.gateways;
+        for (one, other) in [(&before.services, &told.services), (&told.services, &before.services)] {
+            let differ = one.iter().filter(|(service, seen)| other.get(*service) != Some(seen));
+            news.touched.services.extend(differ.map(|(service, _)| service.clone()));
+        }
+        self.abroad.insert(datacenter, Arc::new(told));
+    }
+
+    /// The world that the changes since `before` make of it. What no change touches is taken over, and costs nothing. `say` is
+    /// told what became of each custom resource, with the place of its cluster.
+    pub(crate) fn after(
+        &mut self,
+        before: &World,
+        mut say: impl FnMut(usize, &ApiResource, &Resource, &Verdict),
+    ) -> World {
         let mut world = before.clone();
         world.index += 1;
-        self.cluster.register(world.names.datacenter(), &mut world.catalog);
-        if self.cluster.news.entries {
+        for (place, cluster) in self.clusters.iter_mut().enumerate() {
+            cluster.register(place, &mut world.catalog);
+        }
+        if self.news.entries || self.clusters.iter().any(|cluster| cluster.news.entries) {
             self.accept(&mut world, &mut say);
         }
-        let Unseen { touched, entries, refused, default_intention, .. } = std::mem::take(&mut self.cluster.news);
+        if self.abroad.iter().any(|(name, told)| world.abroad.get(name).is_none_or(|old| !Arc::ptr_eq(old, told))) {
+            world.abroad = Arc::new(self.abroad.clone());
+        }
+        let has_other_peers = std::mem::take(&mut self.has_other_peers);
+        if has_other_peers {
+            world.peers = Arc::new(self.peers.clone());
+        }
+        let news = self.clusters.iter_mut().map(|cluster| std::mem::take(&mut cluster.news));
+        let news = news.fold(std::mem::take(&mut self.news), Unseen::and);
+        let Unseen { touched, entries, refused, default_intention, .. } = news;
         if entries || refused {
-            let of_pods = self.cluster.refused();
+            let of_pods = self.clusters.iter().flat_map(Cluster::refused);
             let of_pods = of_pods.map(|(object, message)| Problem { object: object.clone(), message: message.clone() });
             let problems: BTreeSet<Problem> = self.refused.iter().cloned().chain(of_pods).collect();
             world.problems = problems.into_iter().collect();
@@ -89,9 +193,10 @@ impl Reconciler {
             let ports: Vec<String> = world.more_ports(service).into_keys().map(str::to_owned).collect();
             (has_instances(world, service), ports)
         };
-        let is_whole = self.cluster.is_whole();
+        let is_whole = self.clusters.iter().all(Cluster::is_whole);
         let became_whole = is_whole && !std::mem::replace(&mut self.was_whole, is_whole);
         if entries
+            || has_other_peers
             || became_whole
             || touched.services.iter().any(|s| is_addressed(before, s) != is_addressed(&world, s))
         {
@@ -104,9 +209,17 @@ impl Reconciler {
             }
             vips.assign(wanted());
         }
-        for service in &touched.services {
-            let wanted = world.config.resolvers.contains_key(service) && !has_instances(&world, service);
-            let addresses = wanted.then(|| self.cluster.cluster_ips(service));
+        let mut concerned: BTreeSet<String> = touched.services.clone();
+        if entries || has_other_peers {
+            // a group leads services elsewhere that it does not name
+            concerned.extend(world.services().into_iter().map(str::to_owned));
+            concerned.extend(world.manual_vips.keys().cloned());
+        }
+        for service in &concerned {
+            let leads_elsewhere = world.config.resolvers.contains_key(service)
+                || (world.config.default_group().is_some() && world.has_service(service));
+            let wanted = leads_elsewhere && !has_instances(&world, service);
+            let addresses = wanted.then(|| self.cluster_ips(service));
             if world.manual_vips.get(service) != addresses.as_ref() {
                 let manual = Arc::make_mut(&mut world.manual_vips);
                 match addresses {
@@ -119,16 +232,35 @@ impl Reconciler {
         world
     }
 
+    /// ClusterIPs of all Services of this name, with the clusters that they are in.
+    fn cluster_ips(&self, name: &str) -> BTreeSet<(usize, IpAddr)> {
+        let clusters = self.clusters.iter().enumerate();
+        clusters.flat_map(|(place, c)| c.cluster_ips(name).into_iter().map(move |address| (place, address))).collect()
+    }
+
     /// Accepts all entries anew. One may be applied now, or no longer, because of another.
-    fn accept(&mut self, world: &mut World, say: &mut impl FnMut(&ApiResource, &Resource, &Verdict)) {
-        let resources = self.cluster.resources();
-        let (config, verdicts) = self.acceptance.accept(resources.iter().map(|(_, r)| r), world.names.datacenter());
+    fn accept(&mut self, world: &mut World, say: &mut impl FnMut(usize, &ApiResource, &Resource, &Verdict)) {
+        let all = self.clusters.iter().enumerate();
+        let own: Vec<(usize, &ApiResource, Resource)> = all
+            .flat_map(|(place, c)| c.resources().into_iter().map(move |(api, r)| (place, api, r)))
+            .filter(|(.., resource)| !Wanted::is_kind(&resource.kind))
+            .collect();
+        world.resources = own.iter().map(|(.., resource)| resource.clone()).collect();
+        // those of the primary datacenter come first, and keep their names
+        let abroad = || self.abroad.iter();
+        let first = abroad().filter(|(name, _)| Some(*name) == self.primary.as_ref());
+        let last = abroad().filter(|(name, _)| Some(*name) != self.primary.as_ref());
+        let before: Vec<&Resource> = first.flat_map(|(_, told)| &told.resources).collect();
+        let (skip, own_resources) = (before.len(), own.iter().map(|(.., resource)| resource));
+        let resources = before.into_iter().chain(own_resources).chain(last.flat_map(|(_, told)| &told.resources));
+        let (config, verdicts) = self.acceptance.accept(resources, world.names.datacenter());
         let mut accepted = BTreeSet::new();
         self.refused.clear();
-        for ((api, resource), (_, verdict)) in resources.iter().zip(&verdicts) {
-            say(api, resource, verdict);
+        for ((place, api, resource), (_, verdict)) in own.iter().zip(verdicts.iter().skip(skip)) {
+            say(*place, api, resource, verdict);
             if verdict.is_ok() {
-                accepted.insert((resource.kind.clone(), (resource.namespace.clone(), resource.name.clone())));
+                let key = (resource.namespace.clone(), resource.name.clone());
+                accepted.insert((*place, (resource.kind.clone(), key)));
             }
             for message in verdict.as_ref().err().into_iter().flatten().chain(&without_effect(resource)) {
                 let object = format!("{} {}/{}", resource.kind, resource.namespace, resource.name);
@@ -137,13 +269,14 @@ impl Reconciler {
         }
         // what is in force of a refused one is not what it says, nor does it say whom that concerns
         let has_refused = verdicts.iter().any(|(_, verdict)| verdict.is_err());
-        if std::mem::replace(&mut self.has_refused, has_refused) || has_refused {
-            self.cluster.news.touched.everything = true;
-        }
+        let had_refused = std::mem::replace(&mut self.has_refused, has_refused);
         world.config = Arc::new(config);
+        self.news.touched.everything |= has_refused || had_refused;
         let before = std::mem::replace(&mut self.accepted, accepted);
-        for entry in before.symmetric_difference(&self.accepted) {
-            self.cluster.concern(entry);
+        for (place, entry) in before.symmetric_difference(&self.accepted) {
+            if let Some(cluster) = self.clusters.get_mut(*place) {
+                cluster.concern(entry);
+            }
         }
     }
 }

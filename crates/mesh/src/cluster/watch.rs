@@ -14,26 +14,40 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
-use super::{Change, Touch};
+use super::{Change, Told, Touch};
 
 /// API group of the custom resources.
 const GROUP: &str = "consul.hashicorp.com";
 /// How long to wait before a watch that failed is started again.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Sends every change of the cluster, until it is dropped.
-pub(crate) async fn follow(client: Client, changes: UnboundedSender<Change>) {
-    let (pods, services, slices) = (changes.clone(), changes.clone(), changes.clone());
+/// Sends every change of a cluster, until it is dropped.
+pub(crate) async fn follow(cluster: usize, client: Client, changes: UnboundedSender<Told>) {
+    let all = Sender { cluster, changes };
     tokio::join!(
-        kind(Api::all(client.clone()), move |t| drop(pods.send(Change::Pod(t)))),
-        kind(Api::all(client.clone()), move |t| drop(services.send(Change::Service(t)))),
-        kind(Api::all(client.clone()), move |t| drop(slices.send(Change::Slice(t)))),
-        resources(client, changes),
+        kind(Api::all(client.clone()), |t| all.send(Change::Pod(t))),
+        kind(Api::all(client.clone()), |t| all.send(Change::Service(t))),
+        kind(Api::all(client.clone()), |t| all.send(Change::Slice(t))),
+        resources(client, all.clone()),
     );
 }
 
+/// Where the changes of one cluster go.
+#[derive(Clone)]
+struct Sender {
+    cluster: usize,
+    changes: UnboundedSender<Told>,
+}
+
+impl Sender {
+    fn send(&self, change: Change) {
+        // nobody receives after the end, when changes no longer matter
+        let _ = self.changes.send((self.cluster, change));
+    }
+}
+
 /// Watches the definitions, and the resources of each one that is of our group.
-async fn resources(client: Client, changes: UnboundedSender<Change>) {
+async fn resources(client: Client, changes: Sender) {
     let (found, mut definitions) = tokio::sync::mpsc::unbounded_channel::<ApiResource>();
     let told = changes.clone();
     let definitions_watch = kind(Api::all(client.clone()), move |touch: Touch<CustomResourceDefinition>| {
@@ -41,7 +55,7 @@ async fn resources(client: Client, changes: UnboundedSender<Change>) {
             Touch::Set(definition) => vec![*definition],
             Touch::All(definitions) => {
                 let kinds = definitions.iter().filter_map(of_our_group).map(|resource| resource.kind).collect();
-                drop(told.send(Change::Defined(kinds)));
+                told.send(Change::Defined(kinds));
                 definitions
             }
             Touch::Gone(_) => vec![],
@@ -64,7 +78,7 @@ async fn resources(client: Client, changes: UnboundedSender<Change>) {
             let (api, changes) = (Api::all_with(client.clone(), &resource), changes.clone());
             let named = resource;
             watches.spawn(kind(api, move |touch: Touch<DynamicObject>| {
-                drop(changes.send(Change::Resource(named.clone(), touch)));
+                changes.send(Change::Resource(named.clone(), touch));
             }));
         }
     }

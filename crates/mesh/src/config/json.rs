@@ -8,7 +8,7 @@ use super::Config;
 use crate::intentions::precedence;
 
 /// Kinds of resources and what Consul calls their entries.
-const KINDS: [(&str, &str); 7] = [
+const KINDS: [(&str, &str); 9] = [
     ("ServiceIntentions", "service-intentions"),
     ("ServiceDefaults", "service-defaults"),
     ("ProxyDefaults", "proxy-defaults"),
@@ -16,19 +16,19 @@ const KINDS: [(&str, &str); 7] = [
     ("ServiceResolver", "service-resolver"),
     ("ServiceRouter", "service-router"),
     ("ServiceSplitter", "service-splitter"),
+    ("ExportedServices", "exported-services"),
+    ("SamenessGroup", "sameness-group"),
 ];
 
 /// Kinds of Consul that have no entries here.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 9] = [
     "api-gateway",
     "control-plane-request-limit",
-    "exported-services",
     "http-route",
     "ingress-gateway",
     "inline-certificate",
     "jwt-provider",
     "rate-limit",
-    "sameness-group",
     "tcp-route",
     "terminating-gateway",
 ];

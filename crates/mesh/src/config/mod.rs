@@ -10,9 +10,13 @@ mod schema;
 
 pub(crate) use schema::*;
 
+use crate::place::GatewayMode;
+
 /// Every accepted entry.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
+    /// Ours: an entry that names it means what is here.
+    pub(crate) datacenter: String,
     /// By destination, `*` included.
     pub(crate) intentions: BTreeMap<String, Vec<IntentionSource>>,
     pub(crate) service_defaults: BTreeMap<String, ServiceDefaults>,
@@ -21,6 +25,9 @@ pub(crate) struct Config {
     pub(crate) resolvers: BTreeMap<String, ServiceResolver>,
     pub(crate) routers: BTreeMap<String, ServiceRouter>,
     pub(crate) splitters: BTreeMap<String, ServiceSplitter>,
+    /// By service, `*` included: who may use it from other meshes.
+    pub(crate) exports: BTreeMap<String, Vec<Consumer>>,
+    pub(crate) groups: BTreeMap<String, SamenessGroup>,
     /// Every one of them as it was written, by Consul's kind and name.
     pub(crate) entries: BTreeMap<&'static str, BTreeMap<String, serde_json::Value>>,
 }
@@ -49,6 +56,11 @@ impl Protocol {
     /// Whether the connection is HTTP/2 from its first byte.
     pub(crate) fn http2(self) -> bool {
         matches!(self, Self::Http2 | Self::Grpc)
+    }
+
+    /// What an entry spells so.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Tcp, Self::Http, Self::Http2, Self::Grpc].into_iter().find(|protocol| protocol.as_str() == text)
     }
 
     /// As configuration entries spell it.
@@ -87,6 +99,25 @@ impl Config {
     pub(crate) fn exposed(&self, service: &str) -> &[ExposePath] {
         let of_service = self.service_defaults.get(service).map(|d| &d.expose.paths);
         of_service.or_else(|| Some(&self.proxy_defaults.as_ref()?.expose.paths)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Through which gateways to go to `service` at another place, unless whoever dials says otherwise.
+    pub(crate) fn gateway_mode(&self, service: &str) -> GatewayMode {
+        let of_service = self.service_defaults.get(service).and_then(|d| d.mesh_gateway.mode);
+        let mode = of_service.or_else(|| self.proxy_defaults.as_ref()?.mesh_gateway.mode);
+        mode.unwrap_or(GatewayMode::None)
+    }
+
+    /// Whether somebody to whom a service is exported is this peer.
+    pub(crate) fn reaches_peer(&self, consumer: &Consumer, peer: &str) -> bool {
+        let by_group = consumer.sameness_group.as_ref().and_then(|name| self.groups.get(name));
+        let of_group = by_group.is_some_and(|group| group.members.iter().any(|m| m.peer.as_deref() == Some(peer)));
+        of_group || consumer.peer.as_deref() == Some(peer)
+    }
+
+    /// The group that services without a resolver of their own fail over within.
+    pub(crate) fn default_group(&self) -> Option<&SamenessGroup> {
+        self.groups.values().find(|group| group.default_for_failover)
     }
 
     /// Whether proxies connect to nothing but services of the mesh.

@@ -1,16 +1,21 @@
 //! Clusters: instances of an upstream, the application itself, and the ways to addresses as they were dialled.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Resources, routing, socket_address, tls, typed};
+use crate::abroad::Seen;
 use crate::catalog::health_entry;
 use crate::chain::{CONNECT_TIMEOUT, Resolved, Target};
+use crate::config::Subset;
 use crate::feed::config_source;
 use crate::filter::Filter;
+use crate::names::Names;
+use crate::place::{GatewayMode, Place};
 use crate::registration::{Health, Instance};
 use crate::world::World;
 
@@ -21,9 +26,9 @@ pub(super) const LOCAL_APP: &str = "local_app";
 
 /// Adds the cluster of a target, with its failover, and returns its name.
 pub(super) fn resolved(world: &World, resolved: &Resolved, resources: &mut Resources) -> String {
-    let name = world.names.sni(&resolved.target.service, resolved.target.subset.as_deref());
+    let name = name(world, resolved, &resolved.target);
     if resolved.failover.is_empty() {
-        instances(world, &resolved.target, name.clone(), resolved.connect_timeout, resources);
+        instances(world, resolved, &resolved.target, name.clone(), resources);
         routing::load_balancer(resolved, &name, resources);
         return name;
     }
@@ -31,9 +36,9 @@ pub(super) fn resolved(world: &World, resolved: &Resolved, resources: &mut Resou
     let members: Vec<String> = targets
         .enumerate()
         .map(|(i, target)| {
-            let sni = world.names.sni(&target.service, target.subset.as_deref());
-            let member = format!("failover-target~{i}~{sni}");
-            instances(world, target, member.clone(), resolved.connect_timeout, resources);
+            // after the aggregate, so that no other chain gives a member of this name another timeout
+            let member = format!("failover-target~{i}~{name}");
+            instances(world, resolved, target, member.clone(), resources);
             routing::load_balancer(resolved, &member, resources);
             member
         })
@@ -53,33 +58,154 @@ pub(super) fn resolved(world: &World, resolved: &Resolved, resources: &mut Resou
     name
 }
 
-/// Adds the cluster of a further port of a service, and returns its name. Such a port has no discovery chain.
-pub(super) fn port(world: &World, service: &str, port: &str, resources: &mut Resources) -> String {
-    let name = world.names.port_sni(port, service);
-    let has_it = |i: &&Arc<Instance>| i.named_port(port).is_some();
-    let instances = world.catalog.instances(service).iter().filter(has_it).collect();
-    let socket = tls::upstream(&name, &world.names.spiffe(service));
-    endpoints(instances, &name, resources);
+/// The name of a target's cluster: its server name; with the way to go there before it, when whoever dials says another than the
+/// entries do, for there may be a cluster of those who do not.
+fn name(world: &World, resolved: &Resolved, target: &Target) -> String {
+    let name = match &target.place {
+        Place::Peer(peer) => peered_name(world, &target.service, peer),
+        _ => sni(world, target),
+    };
+    match resolved.via.filter(|via| *via != world.config.gateway_mode(&target.service)) {
+        Some(via) if target.place != Place::Here => format!("{}~{name}", via.as_str()),
+        _ => name,
+    }
+}
+
+fn sni(world: &World, target: &Target) -> String {
+    world.names.at(&target.place).sni(&target.service, target.subset.as_deref())
+}
+
+/// The name of the cluster of a service that a peer exports.
+fn peered_name(world: &World, service: &str, peer: &str) -> String {
+    let trust_domain = world.peers.get(peer).map_or("", |told| &told.trust_domain);
+    Names::peer_cluster(service, peer, trust_domain)
+}
+
+/// Adds the cluster of a service that a peer exports, and returns its name.
+pub(super) fn peered(
+    world: &World,
+    (service, peer): (&str, &str),
+    via: Option<GatewayMode>,
+    resources: &mut Resources,
+) -> String {
+    let name = peered_name(world, service, peer);
+    peer_instances(world, (service, peer), via, (name.clone(), CONNECT_TIMEOUT), resources);
+    name
+}
+
+/// Adds a cluster in which a service that a peer exports is reached, always through gateways.
+fn peer_instances(
+    world: &World,
+    (service, peer): (&str, &str),
+    via: Option<GatewayMode>,
+    (name, connect_timeout): (String, Duration),
+    resources: &mut Resources,
+) {
+    let import = world.import(service, peer);
+    let reached = match (import, via.unwrap_or_else(|| world.config.gateway_mode(service))) {
+        (Some((_, exported)), _) if !exported.passing => Vec::new(),
+        (None, _) => Vec::new(),
+        (Some(_), GatewayMode::Local) => world.catalog.gateways().filter_map(|gateway| gateway.lan()).collect(),
+        (Some((told, _)), _) => told.gateways.clone(),
+    };
+    endpoints(&reached, &name, resources);
+    let (sni, identities) = match import {
+        Some((told, exported)) => {
+            (Names::peer_sni(service, &told.your_name, &told.trust_domain), exported.identities.as_slice())
+        }
+        None => (name.clone(), &[][..]),
+    };
+    if let Some((told, _)) = import {
+        tls::peer_roots(peer, &told.roots, resources);
+    }
+    let mut body = eds(&name, connect_timeout, tls::upstream_peer(&sni, identities, peer));
+    body["outlier_detection"] = json!({"max_ejection_percent": 100});
+    if import.is_some_and(|(_, exported)| exported.protocol().http2()) {
+        body["typed_extension_protocol_options"] = http2();
+    }
+    resources.cluster(name, body);
+}
+
+/// Adds the cluster of a further port of a service at a place, and returns its name. Such a port has no discovery chain.
+pub(super) fn port(
+    world: &World,
+    (service, port): (&str, &str),
+    place: &Place,
+    via: Option<GatewayMode>,
+    resources: &mut Resources,
+) -> String {
+    let names = world.names.at(place);
+    let name = names.port_sni(port, service);
+    let socket = tls::upstream(&name, &names.spiffe(service));
+    let reached = match place {
+        Place::Here => {
+            let instances = world.catalog.instances(service).iter();
+            healthy(instances.filter(|i| i.named_port(port).is_some()))
+        }
+        Place::Datacenter(datacenter) => {
+            let has_it = |seen: &&Seen| seen.ports.iter().any(|name| name == port);
+            abroad(world, datacenter, service, via, has_it)
+        }
+        // what is imported has one port
+        Place::Peer(_) => Vec::new(),
+    };
+    endpoints(&reached, &name, resources);
     resources.cluster(name.clone(), eds(&name, CONNECT_TIMEOUT, socket));
     name
 }
 
-/// Healthy instances, over mutual TLS.
-fn instances(world: &World, target: &Target, name: String, connect_timeout: Duration, resources: &mut Resources) {
-    endpoints(selected(world, target), &name, resources);
-    let mut body = eds(&name, connect_timeout, transport_socket(world, target));
+/// Where a target is reached, over mutual TLS.
+fn instances(world: &World, resolved: &Resolved, target: &Target, name: String, resources: &mut Resources) {
+    let reached = match &target.place {
+        Place::Peer(peer) => {
+            let at = (target.service.as_str(), &**peer);
+            return peer_instances(world, at, resolved.via, (name, resolved.connect_timeout), resources);
+        }
+        Place::Here => healthy(selected(world, target)),
+        Place::Datacenter(datacenter) => {
+            let meant = |seen: &&Seen| target.subset.as_ref().is_none_or(|subset| seen.subsets.contains(subset));
+            abroad(world, datacenter, &target.service, resolved.via, meant)
+        }
+    };
+    endpoints(&reached, &name, resources);
+    let mut body = eds(&name, resolved.connect_timeout, transport_socket(world, target));
     if world.config.protocol(&target.service).http2() {
         body["typed_extension_protocol_options"] = http2();
     }
     resources.cluster(name, body);
 }
 
-fn endpoints(instances: Vec<&Arc<Instance>>, name: &str, resources: &mut Resources) {
+pub(super) fn healthy<'a>(instances: impl IntoIterator<Item = &'a Arc<Instance>>) -> Vec<SocketAddr> {
     let healthy = instances.into_iter().filter(|i| i.health == Health::Passing);
-    let endpoints: Vec<Value> = healthy
-        .map(|i| {
+    healthy.map(|i| SocketAddr::new(i.address, i.proxy_port)).collect()
+}
+
+/// Where the instances of a service in another datacenter are reached: themselves, or a gateway if any of them is healthy.
+fn abroad(
+    world: &World,
+    datacenter: &str,
+    service: &str,
+    via: Option<GatewayMode>,
+    meant: impl Fn(&&Seen) -> bool,
+) -> Vec<SocketAddr> {
+    let Some(abroad) = world.abroad.get(datacenter) else { return Vec::new() };
+    let seen = abroad.services.get(service).into_iter().flatten();
+    let mut healthy = seen.filter(meant).filter(|seen| seen.passing).peekable();
+    match via.unwrap_or_else(|| world.config.gateway_mode(service)) {
+        _ if healthy.peek().is_none() => Vec::new(),
+        GatewayMode::None => healthy.map(|seen| seen.address).collect(),
+        GatewayMode::Local => world.catalog.gateways().filter_map(|gateway| gateway.lan()).collect(),
+        GatewayMode::Remote => abroad.gateways.clone(),
+    }
+}
+
+/// Adds the addresses of an EDS cluster.
+pub(super) fn endpoints(reached: &[SocketAddr], name: &str, resources: &mut Resources) {
+    let endpoints: Vec<Value> = reached
+        .iter()
+        .map(|at| {
             json!({
-                "endpoint": {"address": socket_address(i.address, i.proxy_port)},
+                "endpoint": {"address": socket_address(at.ip(), at.port())},
                 "health_status": "HEALTHY", "load_balancing_weight": 1,
             })
         })
@@ -94,18 +220,57 @@ fn endpoints(instances: Vec<&Arc<Instance>>, name: &str, resources: &mut Resourc
 }
 
 fn eds(name: &str, connect_timeout: Duration, transport_socket: Value) -> Value {
+    let mut body = plain(name, connect_timeout);
+    body["transport_socket"] = transport_socket;
+    body
+}
+
+/// An EDS cluster to which connections are passed on as they are.
+fn plain(name: &str, connect_timeout: Duration) -> Value {
     json!({
         "type": "EDS", "eds_cluster_config": {"eds_config": config_source()},
         "connect_timeout": seconds(connect_timeout),
         "alt_stat_name": name,
         "common_lb_config": {"healthy_panic_threshold": {}},
         "outlier_detection": {},
-        "transport_socket": transport_socket,
     })
 }
 
+/// Adds a cluster to which a mesh gateway passes connections on, whose TLS is none of its business.
+pub(super) fn passed_on(name: &str, reached: &[SocketAddr], resources: &mut Resources) {
+    endpoints(reached, name, resources);
+    resources.cluster(name.to_owned(), plain(name, CONNECT_TIMEOUT));
+}
+
+/// Adds the clusters to which a mesh gateway passes on what is for a service here: all of it, each subset, and each further port.
+pub(super) fn passed_on_to(world: &World, service: &str, resources: &mut Resources) {
+    let subsets = world.config.resolvers.get(service).into_iter().flat_map(|r| r.subsets.keys());
+    for subset in subsets.map(Some).chain([None]) {
+        let target = Target { service: service.to_owned(), subset: subset.cloned(), place: Place::Here };
+        passed_on(&sni(world, &target), &healthy(selected(world, &target)), resources);
+    }
+    for (port, _) in world.more_ports(service) {
+        let instances = world.catalog.instances(service).iter().filter(|i| i.named_port(port).is_some());
+        passed_on(&world.names.port_sni(port, service), &healthy(instances), resources);
+    }
+}
+
+/// Which of these subsets each instance of a service belongs to.
+pub(crate) fn memberships(world: &World, service: &str, subsets: &[(&String, &Subset)]) -> Vec<BTreeSet<String>> {
+    // expressions were parsed when the resolver was accepted
+    let filters = subsets.iter().filter_map(|(name, subset)| Some((*name, Filter::parse(&subset.filter).ok()?)));
+    let filters: Vec<(&String, Filter)> = filters.collect();
+    let of = |instance: &Arc<Instance>| {
+        let entry = health_entry(world, instance, false);
+        filters.iter().filter(|(_, filter)| filter.accepts(&entry)).map(|(name, _)| (*name).clone()).collect()
+    };
+    // nothing is asked of an instance where there are no subsets
+    let all = world.catalog.instances(service).iter();
+    all.map(|i| if filters.is_empty() { BTreeSet::new() } else { of(i) }).collect()
+}
+
 /// The instances that a target means, healthy or not.
-fn selected<'a>(world: &'a World, target: &Target) -> Vec<&'a Arc<Instance>> {
+pub(super) fn selected<'a>(world: &'a World, target: &Target) -> Vec<&'a Arc<Instance>> {
     let all = world.catalog.instances(&target.service);
     let subset = target.subset.as_ref().and_then(|s| world.config.resolvers.get(&target.service)?.subsets.get(s));
     // the expression was parsed when the resolver was accepted
@@ -120,16 +285,20 @@ pub(super) fn passthrough(
     connect_timeout: Duration,
     resources: &mut Resources,
 ) -> (String, Vec<IpAddr>) {
-    let name = format!("passthrough~{}", world.names.sni(&target.service, target.subset.as_deref()));
+    let name = format!("passthrough~{}", sni(world, target));
     let mut body = original_dst(seconds(connect_timeout));
     body["transport_socket"] = transport_socket(world, target);
     resources.cluster(name.clone(), body);
-    (name, selected(world, target).into_iter().flat_map(|i| i.addresses()).collect())
+    let addresses = match &target.place {
+        Place::Here => selected(world, target).into_iter().flat_map(|i| i.addresses()).collect(),
+        // nobody dials by address what is behind gateways
+        Place::Datacenter(_) | Place::Peer(_) => Vec::new(),
+    };
+    (name, addresses)
 }
 
 fn transport_socket(world: &World, target: &Target) -> Value {
-    let sni = world.names.sni(&target.service, target.subset.as_deref());
-    tls::upstream(&sni, &world.names.spiffe(&target.service))
+    tls::upstream(&sni(world, target), &world.names.at(&target.place).spiffe(&target.service))
 }
 
 /// Adds [`ORIGINAL_DESTINATION`].

@@ -93,10 +93,10 @@ fn directly() -> Entries {
     "/clusters/google.default.dc1.internal.TD/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/explicit_http_config",
     json!({"http2_protocol_options": {}}))]
 #[case::failover("", failing_over(), "/clusters/google.default.dc1.internal.TD/cluster_type/typed_config/clusters", json!([
-    "failover-target~0~google.default.dc1.internal.TD", "failover-target~1~db.default.dc1.internal.TD",
+    "failover-target~0~google.default.dc1.internal.TD", "failover-target~1~google.default.dc1.internal.TD",
 ]))]
 #[case::failover_target_trusts_its_own("", failing_over(),
-    "/clusters/failover-target~1~db.default.dc1.internal.TD/transport_socket/typed_config/sni",
+    "/clusters/failover-target~1~google.default.dc1.internal.TD/transport_socket/typed_config/sni",
     json!("db.default.dc1.internal.TD"))]
 #[case::connect_timeout("", failing_over(), "/clusters/failover-target~0~google.default.dc1.internal.TD/connect_timeout",
     json!("2s"))]
@@ -199,7 +199,7 @@ fn envoy_accepts(
 }
 
 /// Has Envoy look at a configuration as if it were its own. Routes, secrets and endpoints that it would ask for stand in their places.
-fn accepted(rendered: &Value) {
+pub(super) fn accepted(rendered: &Value) {
     let envoy = std::env::var_os("PELLUCID_ENVOY")
         .expect("PELLUCID_ENVOY is not set: set it to the path of the Envoy binary (`cargo xtask test` does)");
     let all = |section: &str| -> Vec<Value> {

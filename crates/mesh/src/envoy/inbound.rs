@@ -42,7 +42,7 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
         Protocol::Http2 | Protocol::Grpc => &["h2", "http/1.1"],
     };
     let filters = application_filters(world, service, protocol, LOCAL_APP);
-    let mut chains = vec![json!({"filters": filters, "transport_socket": tls::downstream(alpn)})];
+    let mut chains = vec![json!({"filters": filters, "transport_socket": tls::downstream(world, alpn)})];
     let mut body = json!({"traffic_direction": "INBOUND", "listener_filters": []});
     for port in &instance.more_ports {
         // the name that the client asks for says which of the application's ports it means
@@ -50,7 +50,7 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
         let filters = application_filters(world, service, protocol, &local_app(&port.name));
         chains.push(json!({
             "filter_chain_match": {"server_names": [world.names.port_sni(&port.name, service)]},
-            "filters": filters, "transport_socket": tls::downstream(alpn),
+            "filters": filters, "transport_socket": tls::downstream(world, alpn),
         }));
     }
     let original_dst = |body: &mut Value| {
@@ -73,7 +73,7 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
         original_dst(&mut body);
         chains.push(json!({
             "filter_chain_match": {"destination_port": instance.port},
-            "filters": tcp_filters(world, service, "dialed_directly", LOCAL_APP), "transport_socket": tls::downstream(&[]),
+            "filters": tcp_filters(world, service, "dialed_directly", LOCAL_APP), "transport_socket": tls::downstream(world, &[]),
         }));
     }
     body["filter_chains"] = json!(chains);

@@ -13,6 +13,9 @@ use super::{Resources, bind, hcm, original_dst_filter, prefix, socket_address, t
 use crate::chain::Chain;
 use crate::feed::config_source;
 use crate::intentions::visible;
+use crate::names::Names;
+use crate::peering;
+use crate::place::{GatewayMode, Place};
 use crate::registration::Instance;
 use crate::upstreams;
 use crate::world::World;
@@ -30,6 +33,8 @@ pub(crate) struct Way {
     pub(crate) addresses: Vec<IpAddr>,
     /// The port that must have been dialled, if it matters.
     pub(crate) port: Option<u16>,
+    /// The Kubernetes cluster whose proxies go this way; all if `None`.
+    clients: Option<usize>,
     /// Whether the addresses are those of instances.
     direct: bool,
     pub(crate) filter: Value,
@@ -38,12 +43,25 @@ pub(crate) struct Way {
 }
 
 impl Upstream {
-    /// The ways to `service`.
+    /// The ways to `service`, or to what a peer exports.
     pub(crate) fn of(world: &World, service: &str) -> Self {
         let mut resources = Resources::default();
-        let filter = upstream_filter(world, service, service, &mut resources);
-        let addresses = world.virtual_addresses(service).into_iter().collect();
-        let mut ways = vec![Way { addresses, port: None, direct: false, filter, resources }];
+        if let Some(peered) = peering::parse(service) {
+            let filter = peered_filter(world, peered, None, &mut resources);
+            // only what has instances is meant by its address
+            let is_there = world.import(peered.0, peered.1).is_some_and(|(_, exported)| exported.has_instances);
+            let address = world.vips.get(service).filter(|_| is_there).map(IpAddr::from);
+            let addresses = address.into_iter().collect();
+            return Self { ways: vec![Way { addresses, port: None, clients: None, direct: false, filter, resources }] };
+        }
+        let filter = upstream_filter(world, service, service, &Chain::of(&world.config, service), &mut resources);
+        let addresses = |cluster| world.virtual_addresses(service, cluster).into_iter().collect();
+        let way =
+            Way { addresses: addresses(0), port: None, clients: clients(world, 0), direct: false, filter, resources };
+        let elsewhere = |cluster| Way { addresses: addresses(cluster), clients: Some(cluster), ..way.clone() };
+        let more: Vec<Way> = (1..world.clusters).map(elsewhere).collect();
+        let mut ways = vec![way];
+        ways.extend(more);
         further_ports(world, service, &mut ways);
         let chain = Chain::of(&world.config, service);
         for resolved in chain.resolved().filter(|r| world.config.dialed_directly(&r.target.service)) {
@@ -51,7 +69,7 @@ impl Upstream {
             let (name, addresses) =
                 cluster::passthrough(world, &resolved.target, resolved.connect_timeout, &mut resources);
             let filter = tcp_proxy(&world.names.stat_prefix(service), &name);
-            ways.push(Way { addresses, port: None, direct: true, filter, resources });
+            ways.push(Way { addresses, port: None, clients: None, direct: true, filter, resources });
         }
         Self { ways }
     }
@@ -64,10 +82,11 @@ impl Way {
     }
 }
 
-/// Whether the proxy may reach the service without naming it.
+/// Whether the proxy may reach the service without naming it. Of what peers export to us, it may all: they enforce their own intentions.
 pub(crate) fn is_implicit(world: &World, instance: &Instance, service: &str) -> bool {
     !instance.upstreams.iter().any(|upstream| upstream.id() == service)
-        && visible(&world.config, world.default_intention, &instance.service, service)
+        && (peering::parse(service).is_some()
+            || visible(&world.config, world.default_intention, &instance.service, service))
 }
 
 /// A way that a proxy takes, and by which addresses.
@@ -90,7 +109,8 @@ pub(crate) fn choose<'a>(instance: &Instance, upstreams: &[(&str, &'a Upstream)]
     let mut chosen = Vec::new();
     for direct in [false, true] {
         for (i, (service, upstream)) in upstreams.iter().enumerate() {
-            for (j, way) in upstream.ways.iter().enumerate().filter(|(_, way)| way.direct == direct) {
+            let mine = |way: &Way| way.clients.is_none_or(|cluster| cluster == instance.cluster);
+            for (j, way) in upstream.ways.iter().enumerate().filter(|(_, way)| way.direct == direct && mine(way)) {
                 // members of a set find each other only so, which is why a service is among its own upstreams then
                 if !direct && *service == own {
                     continue;
@@ -174,19 +194,25 @@ pub(super) fn explicit(world: &World, instance: &Instance, resources: &mut Resou
 fn further_ports(world: &World, service: &str, ways: &mut Vec<Way>) {
     for (port, service_ports) in world.more_ports(service) {
         let mut resources = Resources::default();
-        let name = cluster::port(world, service, port, &mut resources);
+        let name = cluster::port(world, (service, port), &Place::Here, None, &mut resources);
         let filter = tcp_proxy(&world.names.stat_prefix(service), &name);
-        let mut to = |addresses: Vec<IpAddr>, port| {
+        let mut to = |addresses: Vec<IpAddr>, port, clients| {
             let (filter, resources) = (filter.clone(), resources.clone());
-            ways.push(Way { addresses, port, direct: false, filter, resources });
+            ways.push(Way { addresses, port, clients, direct: false, filter, resources });
         };
-        to(world.vips.get(&format!("{port}.{service}")).map(IpAddr::from).into_iter().collect(), None);
-        let cluster_ips: BTreeSet<IpAddr> =
-            world.catalog.instances(service).iter().flat_map(|i| i.cluster_ips.iter().copied()).collect();
-        for service_port in service_ports {
-            to(cluster_ips.iter().copied().collect(), Some(service_port));
+        to(world.vips.get(&format!("{port}.{service}")).map(IpAddr::from).into_iter().collect(), None, None);
+        for cluster in 0..world.clusters {
+            let cluster_ips = world.cluster_ips(service, cluster);
+            for service_port in &service_ports {
+                to(cluster_ips.iter().copied().collect(), Some(*service_port), clients(world, cluster));
+            }
         }
     }
+}
+
+/// Whom a way is for that only proxies in one Kubernetes cluster can go. Where there is but one, everybody can.
+fn clients(world: &World, cluster: usize) -> Option<usize> {
+    (world.clusters > 1).then_some(cluster)
 }
 
 fn filter_chain(addresses: &[IpAddr], port: Option<u16>, filter: &Value) -> Value {
@@ -199,14 +225,29 @@ fn filter_chain(addresses: &[IpAddr], port: Option<u16>, filter: &Value) -> Valu
 }
 
 fn explicit_listener(world: &World, upstream: &upstreams::Upstream, resources: &mut Resources) {
-    let is_default =
-        |port: &String| world.catalog.instances(&upstream.service).iter().any(|instance| instance.port_name == *port);
+    let upstreams::Upstream { service, gateway_mode: via, .. } = upstream;
+    let place = upstream.place(world.names.datacenter());
+    let is_default = |port: &String| match &place {
+        Place::Here => world.catalog.instances(service).iter().any(|instance| instance.port_name == *port),
+        Place::Datacenter(datacenter) => {
+            let seen = world.abroad.get(datacenter).and_then(|abroad| abroad.services.get(service));
+            seen.into_iter().flatten().any(|seen| seen.port_name == *port)
+        }
+        Place::Peer(_) => true,
+    };
     let filter = match upstream.port.as_ref().filter(|port| !is_default(port)) {
         Some(port) => {
-            let cluster = cluster::port(world, &upstream.service, port, resources);
-            tcp_proxy(&world.names.stat_prefix(&upstream.service), &cluster)
+            let cluster = cluster::port(world, (service, port), &place, *via, resources);
+            tcp_proxy(&world.names.at(&place).stat_prefix(service), &cluster)
         }
-        None => upstream_filter(world, &upstream.service, &upstream.id(), resources),
+        None if upstream.peer.is_some() => {
+            let peer = upstream.peer.as_deref().unwrap_or_default();
+            peered_filter(world, (service, peer), *via, resources)
+        }
+        None => {
+            let chain = Chain::at(&world.config, service, place, *via);
+            upstream_filter(world, service, &upstream.id(), &chain, resources)
+        }
     };
     let address = SocketAddr::new(upstream.bind_address, upstream.bind_port);
     resources.listener(
@@ -218,17 +259,34 @@ fn explicit_listener(world: &World, upstream: &upstreams::Upstream, resources: &
     );
 }
 
+/// The filter that sends a connection, or its requests, to a service that a peer exports; with the cluster for it. It has no chain.
+fn peered_filter(
+    world: &World,
+    (service, peer): (&str, &str),
+    via: Option<GatewayMode>,
+    resources: &mut Resources,
+) -> Value {
+    let name = cluster::peered(world, (service, peer), via, resources);
+    let stat_prefix = Names::peer_stat_prefix(service, peer);
+    let protocol = world.import(service, peer).map(|(_, exported)| exported.protocol()).unwrap_or_default();
+    if !protocol.http_like() {
+        return tcp_proxy(&stat_prefix, &name);
+    }
+    let id = peering::id(service, peer);
+    hcm::manager(&stat_prefix, protocol, ("route_config", hcm::single(&id, &id, None, &name)), Vec::new())
+}
+
 /// The filter that sends a connection, or its requests, where the chain of `service` leads; with the clusters for it.
-fn upstream_filter(world: &World, service: &str, id: &str, resources: &mut Resources) -> Value {
-    let chain = Chain::of(&world.config, service);
-    let stat_prefix = world.names.stat_prefix(service);
+fn upstream_filter(world: &World, service: &str, id: &str, chain: &Chain, resources: &mut Resources) -> Value {
+    let names = world.names.at(&chain.place);
+    let stat_prefix = names.stat_prefix(service);
     if !chain.protocol.http_like() {
         let names: Vec<String> = chain.resolved().map(|r| cluster::resolved(world, r, resources)).collect();
         return tcp_proxy(&stat_prefix, names.first().map_or("", String::as_str));
     }
-    let host = world.names.dotted(service);
+    let host = names.dotted(service);
     let routes = if chain.customised {
-        let routes = hcm::of_chain(world, id, &host, &chain, resources);
+        let routes = hcm::of_chain(world, id, &host, chain, resources);
         resources.routes.insert(id.to_owned(), routes);
         ("rds", json!({"route_config_name": id, "config_source": config_source()}))
     } else {

@@ -63,19 +63,28 @@ fn rules(world: &World, service: &str, protocol: Protocol) -> Value {
 
 /// The source of rule `i`, without the sources of the rules before it that are within it.
 fn principal(world: &World, rules: &[Rule<'_>], i: usize) -> Value {
-    let identity = |source: &str| {
-        let pattern = world.names.spiffe_pattern(source);
+    let identity = |rule: &Rule<'_>| {
+        let pattern = world.names.spiffe_pattern_of(trust_domain(world, rule.peer), rule.source);
         json!({"authenticated": {"principal_name": {"safe_regex": {"regex": pattern}}}})
     };
-    let source = rules[i].source;
-    let others: Vec<Value> = match source {
-        "*" => rules[..i].iter().map(|r| json!({"not_id": identity(r.source)})).collect(),
+    let rule = &rules[i];
+    let before = rules[..i].iter().filter(|other| other.peer == rule.peer);
+    let others: Vec<Value> = match rule.source {
+        "*" => before.map(|other| json!({"not_id": identity(other)})).collect(),
         _ => Vec::new(),
     };
     if others.is_empty() {
-        return identity(source);
+        return identity(rule);
     }
-    json!({"and_ids": {"ids": std::iter::once(identity(source)).chain(others).collect::<Vec<_>>()}})
+    json!({"and_ids": {"ids": std::iter::once(identity(rule)).chain(others).collect::<Vec<_>>()}})
+}
+
+/// The trust domain of a peer, or ours; nobody is in that of a peer that has not told of itself.
+fn trust_domain<'a>(world: &'a World, peer: Option<&str>) -> &'a str {
+    match peer {
+        None => world.names.trust_domain(),
+        Some(peer) => world.peers.get(peer).map_or("", |told| &told.trust_domain),
+    }
 }
 
 /// What a source may request, or what it may not when exceptions are denials. `None`: the policy would be empty.

@@ -198,7 +198,7 @@ fn request_rules(#[case] default: Intention, #[case] expected: Value) {
 #[test]
 fn two_services_with_one_address_do_not_break_the_listener() {
     let mut world = world(&["client", "a", "b"], Intention::Allow, &[]);
-    let stolen = instance(&world, "a").cluster_ip.map(|(ip, _)| ip).into_iter().collect();
+    let stolen = instance(&world, "a").cluster_ip.map(|(ip, _)| (0, ip)).into_iter().collect();
     Arc::make_mut(&mut world.manual_vips).insert("b".to_owned(), stolen);
     let chains = outbound(&rendered(&world, "client"));
     assert_eq!(chains.iter().filter(|c| c.contains("10.96.0.2/32")).count(), 1, "{chains:?}");

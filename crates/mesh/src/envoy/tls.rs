@@ -5,13 +5,16 @@ use serde_json::{Value, json};
 use super::{Resources, typed};
 use crate::ca::Leaf;
 use crate::feed::config_source;
+use crate::world::World;
 
 /// Name of the secret that is the proxy's own certificate.
 const LEAF: &str = "leaf";
 /// Name of the secret that is the mesh's roots.
 const ROOTS: &str = "roots";
+/// Name of the secret that is the roots of the mesh and of its peers.
+const BUNDLES: &str = "bundles";
 
-pub(super) fn secrets(resources: &mut Resources, leaf: &Leaf, roots_pem: &str) {
+pub(super) fn secrets(world: &World, resources: &mut Resources, leaf: &Leaf, roots_pem: &str) {
     let kind = typed!("extensions.transport_sockets.tls.v3.Secret");
     resources.secrets.insert(
         LEAF.to_owned(),
@@ -27,12 +30,43 @@ pub(super) fn secrets(resources: &mut Resources, leaf: &Leaf, roots_pem: &str) {
         ROOTS.to_owned(),
         json!({"@type": kind, "name": ROOTS, "validation_context": {"trusted_ca": {"inline_string": roots_pem}}}),
     );
+    if world.peers.is_empty() {
+        return;
+    }
+    // each trust domain by its own roots: those of a peer must not vouch for one of ours
+    let domain = |name: &str, roots: &str| json!({"name": name, "trust_bundle": {"inline_string": roots}});
+    let own = domain(world.names.trust_domain(), roots_pem);
+    let peers = world.peers.values().map(|told| domain(&told.trust_domain, &told.roots));
+    let mut domains: Vec<Value> = std::iter::once(own).chain(peers).collect();
+    domains.dedup_by(|a, b| a["name"] == b["name"]);
+    let validator = json!({
+        "name": "envoy.tls.cert_validator.spiffe",
+        "typed_config": {
+            "@type": typed!("extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig"), "trust_domains": domains,
+        },
+    });
+    resources.secrets.insert(
+        BUNDLES.to_owned(),
+        json!({"@type": kind, "name": BUNDLES, "validation_context": {"custom_validator_config": validator}}),
+    );
 }
 
-/// At a destination: a client certificate is required. `alpn` is offered when it is not empty.
-pub(super) fn downstream(alpn: &[&str]) -> Value {
+/// Adds the roots of a peer.
+pub(super) fn peer_roots(peer: &str, roots: &str, resources: &mut Resources) {
+    let name = peer_roots_name(peer);
+    let kind = typed!("extensions.transport_sockets.tls.v3.Secret");
+    let context = json!({"trusted_ca": {"inline_string": roots}});
+    resources.secrets.insert(name.clone(), json!({"@type": kind, "name": name, "validation_context": context}));
+}
+
+fn peer_roots_name(peer: &str) -> String {
+    format!("{ROOTS}~{peer}")
+}
+
+/// At a destination: a client certificate is required, of ours or of a peer. `alpn` is offered when it is not empty.
+pub(super) fn downstream(world: &World, alpn: &[&str]) -> Value {
     let mut common = common();
-    common["validation_context_sds_secret_config"] = secret(ROOTS);
+    common["validation_context_sds_secret_config"] = secret(if world.peers.is_empty() { ROOTS } else { BUNDLES });
     if !alpn.is_empty() {
         common["alpn_protocols"] = json!(alpn);
     }
@@ -55,12 +89,20 @@ pub(super) fn inspector() -> Value {
 
 /// Towards a destination that must be `spiffe`.
 pub(super) fn upstream(sni: &str, spiffe: &str) -> Value {
+    towards(sni, std::iter::once(spiffe), ROOTS)
+}
+
+/// Towards a destination of a peer that must be one of these.
+pub(super) fn upstream_peer(sni: &str, identities: &[String], peer: &str) -> Value {
+    towards(sni, identities.iter().map(String::as_str), &peer_roots_name(peer))
+}
+
+fn towards<'a>(sni: &str, identities: impl Iterator<Item = &'a str>, roots: &str) -> Value {
+    let names: Vec<Value> = identities.map(|spiffe| json!({"san_type": "URI", "matcher": {"exact": spiffe}})).collect();
     let mut common = common();
     common["combined_validation_context"] = json!({
-        "default_validation_context": {
-            "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": spiffe}}],
-        },
-        "validation_context_sds_secret_config": secret(ROOTS),
+        "default_validation_context": {"match_typed_subject_alt_names": names},
+        "validation_context_sds_secret_config": secret(roots),
     });
     json!({
         "name": "tls",

@@ -57,7 +57,9 @@ impl Proxy {
         // who tampers with everything must see everything
         let mut anything = shared.tampers();
         let mut endpoints = Vec::new();
-        if touched.services.iter().any(|service| self.reach.contains(service))
+        // a gateway leads to everything
+        let is_stale = |service: &String| self.instance.gateway.is_some() || self.reach.contains(service);
+        if touched.services.iter().any(is_stale)
             && let Some(own) = own_part(shared, world, &self.instance)
         {
             anything |= self.own != own;

@@ -1,6 +1,6 @@
 //! What is kept up to date is what would have been rendered anew, after every one of many random changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::{ApiResource, DynamicObject};
 use rand::rngs::StdRng;
@@ -10,28 +10,32 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::abroad::{Abroad, Seen};
 use crate::ca::Authority;
-use crate::cluster::{Change, Reconciler, Touch};
+use crate::cluster::{self, Change, Reconciler, Touch};
 use crate::envoy;
 use crate::feed::Update;
 use crate::intentions::Intention;
 use crate::names::Names;
 use crate::objects::{pod, service, slice};
+use crate::peering::{Exported, Told as Peer};
 
 const SERVICES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "ServiceDefaults",
     "ServiceResolver",
     "ServiceRouter",
     "ServiceSplitter",
     "ServiceIntentions",
+    "SamenessGroup",
     "ProxyDefaults",
     "Mesh",
 ];
 
-/// A change to one object, as the watches tell it.
+/// A change to one object, as the watches of a cluster tell it.
 #[derive(Clone)]
 struct Step {
+    cluster: usize,
     plural: String,
     object: Value,
     gone: bool,
@@ -42,12 +46,12 @@ fn parsed<T: DeserializeOwned>(object: &Value) -> T {
 }
 
 impl Step {
-    fn change(&self) -> Change {
+    fn change(&self) -> cluster::Told {
         fn touch<T: DeserializeOwned>(step: &Step) -> Touch<T> {
             let object = Box::new(parsed(&step.object));
             if step.gone { Touch::Gone(object) } else { Touch::Set(object) }
         }
-        match self.plural.as_str() {
+        let change = match self.plural.as_str() {
             "pods" => Change::Pod(touch(self)),
             "services" => Change::Service(touch(self)),
             "endpointslices" => Change::Slice(touch(self)),
@@ -61,21 +65,30 @@ impl Step {
                 };
                 Change::Resource(api, touch::<DynamicObject>(self))
             }
-        }
+        };
+        (self.cluster, change)
     }
 
-    fn key(&self) -> (String, String, String) {
+    fn key(&self) -> Key {
         let text = |field: &str| self.object["metadata"][field].as_str().unwrap_or_default().to_owned();
-        (self.plural.clone(), text("namespace"), text("name"))
+        (self.cluster, self.plural.clone(), text("namespace"), text("name"))
     }
 }
 
-/// Hears of everything in a cluster in which nothing is yet.
+/// Cluster, plural, namespace and name.
+type Key = (usize, String, String, String);
+
+/// How many clusters there are.
+const CLUSTERS: usize = 2;
+
+/// Hears of everything in clusters in which nothing is yet.
 fn whole(mut reconciler: Reconciler) -> Reconciler {
-    reconciler.apply(Change::Pod(Touch::All(vec![])));
-    reconciler.apply(Change::Service(Touch::All(vec![])));
-    reconciler.apply(Change::Slice(Touch::All(vec![])));
-    reconciler.apply(Change::Defined(vec![]));
+    for cluster in 0..CLUSTERS {
+        reconciler.apply((cluster, Change::Pod(Touch::All(vec![]))));
+        reconciler.apply((cluster, Change::Service(Touch::All(vec![]))));
+        reconciler.apply((cluster, Change::Slice(Touch::All(vec![]))));
+        reconciler.apply((cluster, Change::Defined(vec![])));
+    }
     reconciler
 }
 
@@ -85,6 +98,9 @@ fn random(rng: &mut StdRng) -> Step {
     let (name, other, namespace) = (any(&SERVICES), any(&SERVICES), any(&["default", "default", "default", "other"]));
     let n = SERVICES.iter().position(|s| *s == name).unwrap_or_default() + 10 * usize::from(namespace == "other");
     let gone = rng.random_bool(0.2);
+    // both give Services the same addresses, and Pods others
+    let cluster = usize::from(rng.random_bool(0.25));
+    let address = format!("10.{}.0.{n}", 244 + cluster);
     let (plural, mut object) = match rng.random_range(0..10) {
         0 | 1 => {
             let mut service = service(name, &format!("10.96.0.{}", n + rng.random_range(0..2)));
@@ -95,12 +111,14 @@ fn random(rng: &mut StdRng) -> Step {
             ("services".to_owned(), service)
         }
         2 | 3 => {
-            let mut pod = pod(name, &format!("10.244.0.{n}"), rng.random_bool(0.8));
+            let mut pod = pod(name, &address, rng.random_bool(0.8));
+            pod["spec"]["nodeName"] = json!(format!("node-{cluster}"));
             if rng.random_bool(0.3) {
                 pod["metadata"]["annotations"]["consul.hashicorp.com/connect-service-port"] = json!("http,9091");
             }
             if rng.random_bool(0.3) {
-                let upstreams = format!("{other}:1234");
+                let forms = [":1234:dc2", ".svc.east.peer:1234", ":1234"];
+                let upstreams = format!("{other}{}", forms.choose(rng).expect("not empty"));
                 pod["metadata"]["annotations"]["consul.hashicorp.com/connect-service-upstreams"] = json!(upstreams);
             }
             if rng.random_bool(0.2) {
@@ -109,15 +127,12 @@ fn random(rng: &mut StdRng) -> Step {
             }
             ("pods".to_owned(), pod)
         }
-        4 | 5 => {
-            let address = format!("10.244.0.{n}");
-            ("endpointslices".to_owned(), slice(name, name, &address, rng.random_bool(0.7)))
-        }
+        4 | 5 => ("endpointslices".to_owned(), slice(name, name, &address, rng.random_bool(0.7))),
         _ => entry(rng, name, other),
     };
     object["metadata"]["namespace"] = json!(namespace);
-    object["metadata"]["uid"] = json!(format!("{plural} {namespace} {}", object["metadata"]["name"]));
-    Step { plural, object, gone }
+    object["metadata"]["uid"] = json!(format!("{cluster} {plural} {namespace} {}", object["metadata"]["name"]));
+    Step { cluster, plural, object, gone }
 }
 
 fn entry(rng: &mut StdRng, name: &'static str, other: &'static str) -> (String, Value) {
@@ -127,6 +142,7 @@ fn entry(rng: &mut StdRng, name: &'static str, other: &'static str) -> (String, 
     let spec = match kind {
         "ServiceDefaults" => json!({"protocol": protocol, "transparentProxy": {"dialedDirectly": yes}}),
         "ServiceResolver" => match rng.random_range(0..3) {
+            0 if yes => json!({"redirect": {"service": other, "datacenter": "dc2"}}),
             0 => json!({"redirect": {"service": other}}),
             1 => json!({
                 "connectTimeout": if yes { "2s" } else { "3s" }, "failover": {"*": {"targets": [{"service": other}]}},
@@ -135,6 +151,9 @@ fn entry(rng: &mut StdRng, name: &'static str, other: &'static str) -> (String, 
                 "defaultSubset": "two", "subsets": {"two": {"filter": "Service.Meta.version == 2"}},
             }),
         },
+        "SamenessGroup" => json!({
+            "defaultForFailover": yes, "members": [{"partition": "default"}, {"peer": "east"}],
+        }),
         "ServiceRouter" => json!({"routes": [
             {"match": {"http": {"pathPrefix": "/x"}}, "destination": {"service": other}},
         ]}),
@@ -150,6 +169,7 @@ fn entry(rng: &mut StdRng, name: &'static str, other: &'static str) -> (String, 
     let name = match kind {
         "ProxyDefaults" => "global",
         "Mesh" => "mesh",
+        "SamenessGroup" => "group",
         _ => name,
     };
     let object = json!({
@@ -158,29 +178,68 @@ fn entry(rng: &mut StdRng, name: &'static str, other: &'static str) -> (String, 
     (kind.to_owned(), object)
 }
 
+fn random_peer(rng: &mut StdRng) -> Option<Peer> {
+    let exported = |rng: &mut StdRng| Exported {
+        protocol: (*["tcp", "http"].choose(rng).expect("not empty")).to_owned(),
+        has_instances: rng.random_bool(0.8),
+        passing: rng.random_bool(0.5),
+        identities: vec!["spiffe://east/ns/default/dc/dc9/svc/x".to_owned()],
+    };
+    let services = SERVICES.iter().filter(|_| rng.random_bool(0.5)).map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    rng.random_bool(0.8).then(|| Peer {
+        your_name: "west".to_owned(),
+        trust_domain: "east.consul".to_owned(),
+        roots: "PEM".to_owned(),
+        gateways: vec![std::net::SocketAddr::from(([172, 20, 0, rng.random_range(2..4)], 30443))],
+        services: services.into_iter().map(|service| (service, exported(rng))).collect(),
+    })
+}
+
+fn random_datacenter(rng: &mut StdRng) -> Abroad {
+    let mut seen = |last: u8| Seen {
+        address: std::net::SocketAddr::from(([10, 245, 0, last], 20000)),
+        passing: rng.random_bool(0.5),
+        subsets: BTreeSet::new(),
+        port_name: "http".to_owned(),
+        ports: Vec::new(),
+    };
+    let services = SERVICES.iter().zip(1..).map(|(service, n)| ((*service).to_owned(), vec![seen(n)])).collect();
+    Abroad { gateways: Vec::new(), services, resources: Vec::new() }
+}
+
 /// Resources by section and name.
 type Flat = BTreeMap<(String, String), Value>;
 
 /// Everything, kept by us and by a client, and nothing kept at all.
 struct Bed {
     reconciler: Reconciler,
-    objects: BTreeMap<(String, String, String), Step>,
+    objects: BTreeMap<Key, Step>,
+    /// What the peer `east` tells, and the datacenter `dc2`.
+    peer: Option<Peer>,
+    abroad: Option<Abroad>,
     publish: watch::Sender<Arc<World>>,
     all: All,
     /// By proxy: the index that its client knows, and the resources.
     clients: HashMap<Asked, (u64, Flat)>,
 }
 
+/// The world before anything is known.
+fn nothing(names: Names, default_intention: Intention) -> World {
+    World { clusters: CLUSTERS, ..World::empty(names, default_intention) }
+}
+
 impl Bed {
     fn new() -> Self {
         let names = Names::new("dc1", "td.consul");
-        let world = Arc::new(World::empty(names.clone(), Intention::Allow));
+        let world = Arc::new(nothing(names.clone(), Intention::Allow));
         let (publish, worlds) = watch::channel(world.clone());
         let authority = Authority::new(names).expect("a root");
         let shared = Arc::new(Shared::new(worlds, authority.clone(), authority, None));
         Self {
-            reconciler: whole(Reconciler::default()),
+            reconciler: whole(Reconciler::new(CLUSTERS, None)),
             objects: BTreeMap::new(),
+            peer: None,
+            abroad: None,
             publish,
             all: All::new(shared, world),
             clients: HashMap::new(),
@@ -199,9 +258,19 @@ impl Bed {
         }
     }
 
+    fn hear_peer(&mut self, told: Option<Peer>) {
+        self.peer = told.clone();
+        self.reconciler.apply((0, Change::Peer("east".into(), told.map(Box::new))));
+    }
+
+    fn hear_datacenter(&mut self, told: Abroad) {
+        self.abroad = Some(told.clone());
+        self.reconciler.apply((0, Change::Abroad("dc2".into(), Box::new(told))));
+    }
+
     fn publish(&mut self) -> Arc<World> {
         let before = self.publish.borrow().clone();
-        let world = Arc::new(self.reconciler.after(&before, |_, _, _| {}));
+        let world = Arc::new(self.reconciler.after(&before, |_, _, _, _| {}));
         self.publish.send_replace(world.clone());
         world
     }
@@ -210,7 +279,13 @@ impl Bed {
     fn made_at_once(&self, world: &World) {
         let mut reconciler = whole(self.reconciler.heir());
         self.objects.values().for_each(|step| reconciler.apply(step.change()));
-        let fresh = reconciler.after(&World::empty(world.names.clone(), world.default_intention), |_, _, _| {});
+        if let Some(told) = &self.peer {
+            reconciler.apply((0, Change::Peer("east".into(), Some(Box::new(told.clone())))));
+        }
+        if let Some(told) = &self.abroad {
+            reconciler.apply((0, Change::Abroad("dc2".into(), Box::new(told.clone()))));
+        }
+        let fresh = reconciler.after(&nothing(world.names.clone(), world.default_intention), |_, _, _, _| {});
         assert_eq!(world.catalog, fresh.catalog);
         assert_eq!(format!("{:?}", world.config), format!("{:?}", fresh.config));
         assert_eq!((&world.manual_vips, &world.problems), (&fresh.manual_vips, &fresh.problems));
@@ -281,12 +356,14 @@ fn what_is_kept_is_what_is_rendered_at_once() {
         for step in 0..120 {
             let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 (0..rng.random_range(1..4)).for_each(|_| bed.apply(random(&mut rng)));
-                match rng.random_range(0..40) {
-                    0 => bed.reconciler.apply(Change::Default(Intention::Allow)),
-                    1 => bed.reconciler.apply(Change::Default(Intention::Deny)),
+                match rng.random_range(0..44) {
+                    40 | 41 => bed.hear_peer(random_peer(&mut rng)),
+                    42 | 43 => bed.hear_datacenter(random_datacenter(&mut rng)),
+                    0 => bed.reconciler.apply((0, Change::Default(Intention::Allow))),
+                    1 => bed.reconciler.apply((0, Change::Default(Intention::Deny))),
                     2 => {
                         bed.all.shared.forget_leaves();
-                        bed.reconciler.apply(Change::Touch);
+                        bed.reconciler.apply((0, Change::Touch));
                     }
                     _ => {}
                 }

@@ -66,7 +66,7 @@ impl Upstreams {
         let mut concerned: BTreeSet<Arc<str>> = BTreeSet::new();
         if touched.everything {
             concerned.extend(self.parts.keys().cloned());
-            concerned.extend(world.services().into_iter().map(Arc::from));
+            concerned.extend(world.upstreams().into_iter().map(Arc::from));
         }
         for service in &touched.services {
             concerned.insert(service.as_str().into());
@@ -75,7 +75,7 @@ impl Upstreams {
         let mut changes = Vec::new();
         for service in concerned {
             let old = self.parts.remove(&service);
-            let new = world.has_service(&service).then(|| Part::render(world, &service));
+            let new = world.has_upstream(&service).then(|| Part::render(world, &service));
             let new = new.map(|new| match &old {
                 Some(old) if old.same(&new) => old.clone(),
                 _ => Arc::new(new),

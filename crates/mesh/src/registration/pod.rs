@@ -42,12 +42,13 @@ pub(super) fn instance(scope: &Scope<'_>, endpoint: &Endpoint, pod: &Pod) -> Res
     };
     let upstreams = match annotation(contract::CONNECT_SERVICE_UPSTREAMS) {
         Some(_) if index > 0 => Ok(Vec::new()),
-        Some(list) => upstreams::parse(list, scope.datacenter, |name| container_port(&spec.containers, name)),
+        Some(list) => upstreams::parse(list, |name| container_port(&spec.containers, name)),
         None => Ok(Vec::new()),
     };
     Ok(Some(Instance {
         id: format!("{pod_name}-{service}"),
         proxy_id: format!("{pod_name}-{service}-sidecar-proxy"),
+        cluster: scope.cluster,
         node: format!("{node}{}", contract::NODE_SUFFIX),
         node_address: host_ip.clone(),
         address,
@@ -78,6 +79,7 @@ pub(super) fn instance(scope: &Scope<'_>, endpoint: &Endpoint, pod: &Pod) -> Res
         upstreams: upstreams.map_err(|e| e.to_string())?,
         tags: annotation(SERVICE_TAGS).map(|t| tags(t, &pod_name)).unwrap_or_default(),
         meta: meta(pod, &name_of_service, &namespace, &pod_name),
+        gateway: None,
         service,
         namespace,
         pod: pod_name,
@@ -85,12 +87,12 @@ pub(super) fn instance(scope: &Scope<'_>, endpoint: &Endpoint, pod: &Pod) -> Res
 }
 
 /// The Pod's first address of the family that `address` is not of.
-fn other_addresses(status: &PodStatus, address: IpAddr) -> Vec<IpAddr> {
+pub(super) fn other_addresses(status: &PodStatus, address: IpAddr) -> Vec<IpAddr> {
     let mut parsed = status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
     parsed.find(|other| other.is_ipv4() != address.is_ipv4()).into_iter().collect()
 }
 
-fn meta(pod: &Pod, service: &str, namespace: &str, pod_name: &str) -> BTreeMap<String, String> {
+pub(super) fn meta(pod: &Pod, service: &str, namespace: &str, pod_name: &str) -> BTreeMap<String, String> {
     let mut meta = BTreeMap::from([
         ("pod-name".to_owned(), pod_name.to_owned()),
         ("k8s-service-name".to_owned(), service.to_owned()),

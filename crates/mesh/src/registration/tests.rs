@@ -15,7 +15,7 @@ fn registered(edit: impl Fn(&mut Value, &mut Value, &mut Value)) -> (Vec<Instanc
     let service: Service = serde_json::from_value(objects.1).expect("a Service");
     let slice: EndpointSlice = serde_json::from_value(objects.2).expect("a slice");
     let pods = BTreeMap::from([(("default".to_owned(), "web-1".to_owned()), pod)]);
-    register(&Scope { datacenter: "dc1", service: &service, slices: vec![&slice], pods: &pods })
+    register(&Scope { cluster: 0, service: &service, slices: vec![&slice], pods: &pods })
 }
 
 fn annotate(pod: &mut Value, key: &str, value: &str) {
@@ -195,4 +195,52 @@ fn further_ports_have_names(#[case] listed: &str, #[case] expected: &[&str]) {
     };
     assert_eq!(instances[0].more_ports.iter().map(shown).collect::<Vec<_>>(), expected);
     assert_eq!((instances[0].port_name.as_str(), instances[0].port), ("web", 8080));
+}
+
+/// A gateway with these annotations, behind a Service of `kind`: where it is reached from inside and from outside.
+fn gateway(annotations: &[(&str, &str)], kind: &str) -> Result<(String, String), String> {
+    let (instances, refused) = registered(|pod, service, _| {
+        annotate(pod, "gateway-kind", "mesh-gateway");
+        annotations.iter().for_each(|(key, value)| annotate(pod, key, value));
+        service["spec"]["type"] = json!(kind);
+        service["status"] = json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}});
+    });
+    match (instances.as_slice(), refused.as_slice()) {
+        ([one], []) => {
+            let shown = |at: Option<std::net::SocketAddr>| at.map(|at| at.to_string()).unwrap_or_default();
+            assert_eq!((one.id.as_str(), one.service.as_str()), ("web-1", "mesh-gateway"));
+            Ok((shown(one.lan()), shown(one.wan())))
+        }
+        ([], [(_, why)]) => Err(why.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+const SOURCE: &str = "gateway-wan-address-source";
+
+#[rstest]
+#[case::inside_only(&[], "ClusterIP", "10.244.0.7:8443", "")]
+#[case::port(&[("mesh-gateway-container-port", "9443")], "ClusterIP", "10.244.0.7:9443", "")]
+#[case::node(&[(SOURCE, "NodeIP"), ("gateway-wan-port", "30443")], "NodePort", "10.244.0.7:8443", "172.18.0.2:30443")]
+#[case::fixed(&[(SOURCE, "Static"), ("gateway-wan-address-static", "198.51.100.1")], "ClusterIP", "10.244.0.7:8443",
+    "198.51.100.1:443")]
+#[case::node_port(&[(SOURCE, "Service"), ("gateway-wan-port", "30443")], "NodePort", "10.244.0.7:8443", "172.18.0.2:30443")]
+#[case::load_balancer(&[(SOURCE, "Service")], "LoadBalancer", "10.244.0.7:8443", "203.0.113.7:443")]
+#[case::cluster_ip(&[(SOURCE, "Service")], "ClusterIP", "10.244.0.7:8443", "10.96.0.5:443")]
+fn where_gateways_are(
+    #[case] annotations: &[(&str, &str)],
+    #[case] kind: &str,
+    #[case] inside: &str,
+    #[case] outside: &str,
+) {
+    assert_eq!(gateway(annotations, kind), Ok((inside.to_owned(), outside.to_owned())));
+}
+
+#[rstest]
+#[case(&[("gateway-kind", "ingress-gateway")], "\"ingress-gateway\" in annotation consul.hashicorp.com/gateway-kind is no gateway")]
+#[case(&[(SOURCE, "DNS")], "\"DNS\" in annotation consul.hashicorp.com/gateway-wan-address-source is none of NodeIP")]
+#[case(&[("gateway-wan-port", "0")], "\"0\" in annotation consul.hashicorp.com/gateway-wan-port is no port")]
+fn gateways_that_cannot_be_registered(#[case] annotations: &[(&str, &str)], #[case] why: &str) {
+    let refused = gateway(annotations, "ClusterIP").expect_err("refused");
+    assert!(refused.starts_with(why), "{refused}");
 }

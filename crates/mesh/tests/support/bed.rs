@@ -66,7 +66,7 @@ impl Bed {
         more(&api);
         let at = |port| SocketAddr::from((CONTROL, port));
         let mesh = Mesh::start(MeshOptions {
-            client: api.client(),
+            clusters: vec![api.client()],
             http: ns.tcp_listen(at(8500))?,
             feed: ns.tcp_listen(at(8502))?,
             dns_udp: ns.udp_bind(at(8600))?,
@@ -74,6 +74,8 @@ impl Bed {
             datacenter: "dc1".into(),
             default_intention,
             data_dir: None,
+            federation: None,
+            dial: None,
             tamper: None,
         })?;
         let directory = std::env::temp_dir().join(format!("mesh-{name}-{}", std::process::id()));

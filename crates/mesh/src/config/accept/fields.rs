@@ -11,7 +11,7 @@ pub(super) enum Role {
     Acts,
     /// It is one of Consul's and changes nothing here.
     Idle,
-    /// It means something in another namespace, partition, datacenter or cluster; the one of these that is ours may be named.
+    /// It means something in another namespace, partition or cluster; the one of these that is ours may be named.
     Elsewhere,
     /// To leave it out would be wrong, and it needs what is not there.
     Needs(&'static str),

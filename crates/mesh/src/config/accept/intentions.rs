@@ -19,7 +19,7 @@ pub(super) fn check(entry: &ServiceIntentions, mistakes: &mut Mistakes) {
             }
             _ => {}
         }
-        if entry.sources[..i].iter().any(|other| other.name == source.name) {
+        if entry.sources[..i].iter().any(|other| other.name == source.name && other.peer == source.peer) {
             mistakes.push(format!("{at}: source {:?} is listed twice", source.name));
         }
         for (j, permission) in source.permissions.iter().enumerate() {

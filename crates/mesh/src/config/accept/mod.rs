@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::*;
@@ -16,12 +17,13 @@ mod http;
 mod intentions;
 mod keep;
 mod kinds;
+mod peers;
 mod routing;
 
 pub(crate) use keep::Accepted;
 
 /// A custom resource as it was read from Kubernetes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Resource {
     pub(crate) kind: String,
     pub(crate) namespace: String,
@@ -46,11 +48,11 @@ pub(crate) fn accept<'a>(
     resources: impl IntoIterator<Item = &'a Resource>,
     datacenter: &str,
 ) -> (Config, Vec<(&'a Resource, Verdict)>) {
-    let mut config = Config::default();
+    let mut config = Config { datacenter: datacenter.to_owned(), ..Config::default() };
     let mut verdicts: Vec<(&Resource, Verdict)> = Vec::new();
     let mut waiting = Vec::new();
     for resource in resources {
-        let verdict = match entry(resource, datacenter) {
+        let verdict = match entry(resource) {
             Ok(Entry::Chain(name, entry)) => {
                 waiting.push((verdicts.len(), name, entry));
                 Ok(())
@@ -103,6 +105,8 @@ enum Entry {
     ServiceDefaults(String, ServiceDefaults),
     ProxyDefaults(ProxyDefaults),
     Mesh(MeshEntry),
+    Exported(ExportedServices),
+    Group(String, SamenessGroup),
     Chain(String, ChainEntry),
 }
 
@@ -114,7 +118,7 @@ enum ChainEntry {
 }
 
 /// Reads a resource. What the fields are comes first: a spec with the wrong ones is not looked into.
-fn entry(resource: &Resource, datacenter: &str) -> Result<Entry, Mistakes> {
+fn entry(resource: &Resource) -> Result<Entry, Mistakes> {
     let kind = resource.kind.as_str();
     if !fields::is_known(kind) {
         return Err(vec![format!("kind {kind} comes with a later issue")]);
@@ -127,15 +131,11 @@ fn entry(resource: &Resource, datacenter: &str) -> Result<Entry, Mistakes> {
             None => mistakes.push(format!("spec.{at} is no field of a {kind}")),
             Some(Role::Needs(what)) => mistakes.push(format!("spec.{at} needs {what}: leave it out")),
             Some(Role::Elsewhere) => {
-                let ours = match last {
-                    "namespace" | "partition" => *value == DEFAULT,
-                    "datacenter" | "datacenters[]" => *value == datacenter,
-                    _ => false,
-                };
+                let ours = matches!(last, "namespace" | "partition") && *value == DEFAULT;
                 if !ours {
                     mistakes.push(format!(
-                        "spec.{at} is {value}: there is one namespace and partition, \"{DEFAULT}\", and one datacenter, \
-                         \"{datacenter}\"; others come with a later issue"
+                        "spec.{at} is {value}: there is one namespace and partition, \"{DEFAULT}\"; others come with a \
+                         later issue"
                     ));
                 }
             }
@@ -168,6 +168,16 @@ fn entry(resource: &Resource, datacenter: &str) -> Result<Entry, Mistakes> {
             only_name("the mesh resource", "mesh", &name, &mut mistakes);
             Entry::Mesh(decode(&spec)?)
         }
+        "ExportedServices" => {
+            let entry = decode(&spec)?;
+            peers::exported(&name, &entry, &mut mistakes);
+            Entry::Exported(entry)
+        }
+        "SamenessGroup" => {
+            let entry = decode(&spec)?;
+            peers::group(&entry, &resource.namespace, &mut mistakes);
+            Entry::Group(name, entry)
+        }
         "ServiceResolver" => {
             let entry = decode(&spec)?;
             routing::resolver(&entry, &resource.spec, &mut mistakes);
@@ -199,6 +209,25 @@ fn add(config: &mut Config, entry: Entry) -> Verdict {
         Entry::ServiceDefaults(name, entry) => once(&mut config.service_defaults, &name, entry, "service-defaults for"),
         Entry::ProxyDefaults(entry) => set_once(&mut config.proxy_defaults, entry, "proxy-defaults"),
         Entry::Mesh(entry) => set_once(&mut config.mesh, entry, "a mesh resource"),
+        Entry::Exported(entry) => match config.exports.is_empty() {
+            true => {
+                config.exports.extend(entry.services.into_iter().map(|service| (service.name, service.consumers)));
+                Ok(())
+            }
+            false => {
+                Err(vec!["exported-services exist already in another namespace: delete one of the two".to_owned()])
+            }
+        },
+        Entry::Group(name, entry) => {
+            let other =
+                config.groups.iter().find(|(_, other)| other.default_for_failover && entry.default_for_failover);
+            if let Some((other, _)) = other {
+                return Err(vec![format!(
+                    "spec.defaultForFailover is true, and so it is of sameness group {other:?}: only one can be the default"
+                )]);
+            }
+            once(&mut config.groups, &name, entry, "sameness-group")
+        }
         Entry::Chain(name, entry) => chains::add(config, &name, &entry),
     }
 }

@@ -37,8 +37,8 @@ pub(super) fn resolver(entry: &ServiceResolver, spec: &Value, mistakes: &mut Mis
 }
 
 fn failover(entry: &Failover, at: &str, mistakes: &mut Mistakes) {
-    let Failover { service, service_subset, datacenters, targets } = entry;
-    let named = service.is_some() || service_subset.is_some();
+    let Failover { service, service_subset, datacenters, sameness_group, targets } = entry;
+    let named = service.is_some() || service_subset.is_some() || sameness_group.is_some();
     must(named || !datacenters.is_empty() || !targets.is_empty(), mistakes, || {
         format!("{at} is empty; say where to, by service, serviceSubset or targets")
     });

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::Protocol;
+use crate::place::GatewayMode;
 
 mod http;
 mod routing;
@@ -30,6 +31,8 @@ pub(crate) struct Destination {
 #[serde(default)]
 pub(crate) struct IntentionSource {
     pub(crate) name: String,
+    /// The mesh that it is in, if it is not ours.
+    pub(crate) peer: Option<String>,
     pub(crate) action: Option<Action>,
     pub(crate) permissions: Vec<Permission>,
     pub(crate) description: String,
@@ -64,6 +67,14 @@ pub(crate) struct ServiceDefaults {
     pub(crate) local_connect_timeout_ms: u64,
     pub(crate) local_request_timeout_ms: u64,
     pub(crate) balance_inbound_connections: String,
+    pub(crate) mesh_gateway: MeshGateway,
+}
+
+/// `meshGateway` of service and proxy defaults.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct MeshGateway {
+    pub(crate) mode: Option<GatewayMode>,
 }
 
 /// `mutualTLSMode`.
@@ -108,6 +119,7 @@ pub(crate) struct ProxyDefaults {
     pub(crate) mutual_tls_mode: Option<MutualTlsMode>,
     pub(crate) transparent_proxy: Option<TransparentProxy>,
     pub(crate) expose: Expose,
+    pub(crate) mesh_gateway: MeshGateway,
 }
 
 /// `ProxyDefaults.spec.config`.
@@ -131,4 +143,44 @@ pub(crate) struct MeshEntry {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct MeshTransparentProxy {
     pub(crate) mesh_destinations_only: bool,
+}
+
+/// `ExportedServices.spec`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ExportedServices {
+    pub(crate) services: Vec<ExportedService>,
+}
+
+/// `ExportedServices.spec.services[]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ExportedService {
+    pub(crate) name: String,
+    pub(crate) consumers: Vec<Consumer>,
+}
+
+/// `ExportedServices.spec.services[].consumers[]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Consumer {
+    pub(crate) peer: Option<String>,
+    pub(crate) sameness_group: Option<String>,
+}
+
+/// `SamenessGroup.spec`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct SamenessGroup {
+    pub(crate) default_for_failover: bool,
+    pub(crate) include_local: bool,
+    pub(crate) members: Vec<Member>,
+}
+
+/// `SamenessGroup.spec.members[]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Member {
+    pub(crate) partition: Option<String>,
+    pub(crate) peer: Option<String>,
 }

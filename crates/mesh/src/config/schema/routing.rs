@@ -33,6 +33,9 @@ pub(crate) struct Subset {
 pub(crate) struct Redirect {
     pub(crate) service: Option<String>,
     pub(crate) service_subset: Option<String>,
+    pub(crate) datacenter: Option<String>,
+    pub(crate) peer: Option<String>,
+    pub(crate) sameness_group: Option<String>,
 }
 
 /// `ServiceResolver.spec.failover.*`.
@@ -42,6 +45,7 @@ pub(crate) struct Failover {
     pub(crate) service: Option<String>,
     pub(crate) service_subset: Option<String>,
     pub(crate) datacenters: Vec<String>,
+    pub(crate) sameness_group: Option<String>,
     pub(crate) targets: Vec<Redirect>,
 }
 

@@ -7,6 +7,7 @@ use hickory_proto::rr::rdata::{PTR, SOA, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::name::{Asked, read};
+use crate::peering;
 use crate::registration::{Health, Instance};
 use crate::world::World;
 
@@ -68,11 +69,24 @@ pub(super) fn find(world: &World, name: &Name, kind: RecordType, serial: u32) ->
             Some(Asked::Virtual { service, port, peer }) => {
                 let of_port = port.and_then(|port| world.vips.get(&format!("{port}.{service}")));
                 // Consul's answer about an unknown service or peer: empty, and not that there is no such name
-                let known = of_port.or_else(|| world.vips.get(&service)).filter(|_| peer.is_none());
+                let known = match peer {
+                    None => of_port.or_else(|| world.vips.get(&service)),
+                    Some(peer) => world.vips.get(&peering::id(&service, &peer)),
+                };
                 return known.map_or_else(
                     || Found::only(ResponseCode::NoError),
                     |address| Found::one(name, kind, address.into()),
                 );
+            }
+            Some(Asked::InGroup { service, group }) => {
+                // of a group that is not the default one, Consul says that there is no such name
+                let is_default = world.config.groups.get(&group).is_some_and(|group| group.default_for_failover);
+                return match world.vips.get(&service).filter(|_| is_default) {
+                    Some(address) => Found::one(name, kind, address.into()),
+                    None => {
+                        Found { authorities: soa(serial).into_iter().collect(), ..Found::only(ResponseCode::NXDomain) }
+                    }
+                };
             }
             Some(Asked::Address(address)) => return Found::one(name, kind, address),
             Some(Asked::Instances { service, tag, proxies }) => {

@@ -14,6 +14,11 @@ pub(super) enum Asked {
         port: Option<String>,
         peer: Option<String>,
     },
+    /// The virtual address of a service that fails over within a sameness group.
+    InGroup {
+        service: String,
+        group: String,
+    },
     /// Instances of a service that bear a tag, or their proxies.
     Instances {
         service: String,
@@ -41,6 +46,11 @@ pub(super) fn read(labels: &[String], kind: RecordType, datacenter: &str) -> Opt
     match what {
         "virtual" => {
             let (service, before) = parts.split_last()?;
+            if let Some(group) = place.group {
+                return place
+                    .is_group_alone()
+                    .then(|| Asked::InGroup { service: service.clone(), group: group.to_owned() });
+            }
             Some(Asked::Virtual { service: service.clone(), port: before.last().cloned(), peer: place.of_virtual()? })
         }
         "addr" => address(parts).map(Asked::Address),
@@ -88,10 +98,11 @@ struct Place<'a> {
     datacenter: Option<&'a str>,
     peer: Option<&'a str>,
     port: Option<&'a str>,
+    group: Option<&'a str>,
 }
 
 impl<'a> Place<'a> {
-    /// One label, or pairs of a value and what it is. Namespaces, partitions and groups are the Enterprise edition's.
+    /// One label, or pairs of a value and what it is. Namespaces and partitions are the Enterprise edition's.
     fn read(labels: &'a [String]) -> Option<Self> {
         let mut place = Self::default();
         if let [bare] = labels {
@@ -106,6 +117,7 @@ impl<'a> Place<'a> {
                 "dc" => &mut place.datacenter,
                 "peer" => &mut place.peer,
                 "port" => &mut place.port,
+                "sg" => &mut place.group,
                 _ => return None,
             };
             if field.replace(&pair[0]).is_some() {
@@ -113,6 +125,10 @@ impl<'a> Place<'a> {
             }
         }
         (place.datacenter.is_none() || place.peer.is_none()).then_some(place)
+    }
+
+    fn is_group_alone(&self) -> bool {
+        self.datacenter.is_none() && self.port.is_none() && self.peer.is_none()
     }
 
     /// Virtual addresses are those of this datacenter: one cannot ask for another one's, nor for a port.
@@ -124,6 +140,7 @@ impl<'a> Place<'a> {
     /// Services have one port without a name, and there are no peers.
     fn is_here(&self, datacenter: &str) -> bool {
         self.peer.is_none()
+            && self.group.is_none()
             && self.port.is_none()
             && self.datacenter.or(self.bare).is_none_or(|said| said == datacenter)
     }
@@ -140,6 +157,9 @@ mod tests {
     #[case("ignored.web.virtual", "Virtual web")]
     #[case("web.virtual.other", "Virtual web of other")]
     #[case("web.virtual.other.peer", "Virtual web of other")]
+    #[case("web.virtual.group.sg", "Virtual web in group")]
+    #[case("web.virtual.group.sg.dc1.dc", "nothing")]
+    #[case("web.service.group.sg", "nothing")]
     #[case("web.virtual.dc1.dc", "nothing")]
     #[case("web.virtual.other.peer.dc1.dc", "nothing")]
     #[case("web.service", "Instances web")]
@@ -193,6 +213,7 @@ mod tests {
                 if proxies { "Proxies" } else { "Instances" },
                 tag.map(|t| format!(" tagged {t}")).unwrap_or_default()
             ),
+            Some(Asked::InGroup { service, group }) => format!("Virtual {service} in {group}"),
             Some(Asked::Node(node)) => format!("Node {node}"),
             Some(Asked::Address(address)) => format!("Address {address}"),
         }
