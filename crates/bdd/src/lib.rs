@@ -26,6 +26,7 @@ pub mod settings;
 mod steps;
 pub mod suite;
 pub mod timeline;
+pub mod topology;
 pub mod vocabulary;
 mod wait;
 pub mod workload;

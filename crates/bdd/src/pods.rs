@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 /// A Pod, by what never changes about it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PodRef {
+    /// Its cluster, where there are several.
+    pub cluster: Option<Arc<str>>,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -27,14 +29,21 @@ impl PodRef {
     /// The name under which its packets are recorded.
     #[must_use]
     pub fn host(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
+        host(self.at(), &self.namespace, &self.name)
+    }
+
+    /// Its cluster, where there are several.
+    #[must_use]
+    pub fn at(&self) -> Option<&str> {
+        self.cluster.as_deref()
     }
 }
 
-impl From<&Pod> for PodRef {
-    fn from(pod: &Pod) -> Self {
-        Self { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any(), addresses: addresses(pod) }
-    }
+/// The name under which a Pod's packets are recorded: `<namespace>/<name>`, after its cluster where there are several.
+#[must_use]
+pub fn host(cluster: Option<&str>, namespace: &str, name: &str) -> String {
+    let cluster = cluster.map(|cluster| format!("{cluster}/")).unwrap_or_default();
+    format!("{cluster}{namespace}/{name}")
 }
 
 /// Addresses in a Pod's status.
@@ -83,19 +92,31 @@ struct Known {
 
 /// All Pods of a cluster.
 pub struct Pods {
+    cluster: Option<Arc<str>>,
     known: Arc<Mutex<Known>>,
     changed: watch::Receiver<u64>,
     task: JoinHandle<()>,
 }
 
 impl Pods {
-    /// Begins to watch.
+    /// Begins to watch a cluster, which has a name where there are several.
     #[must_use]
-    pub fn watch(client: Client) -> Self {
+    pub fn watch(client: Client, cluster: Option<Arc<str>>) -> Self {
         let known = Arc::new(Mutex::new(Known::default()));
         let (tell, changed) = watch::channel(0);
         let task = tokio::spawn(follow(client, Arc::clone(&known), tell));
-        Self { known, changed, task }
+        Self { cluster, known, changed, task }
+    }
+
+    /// One of these Pods, by what never changes about it.
+    #[must_use]
+    pub fn reference(&self, pod: &Pod) -> PodRef {
+        PodRef {
+            cluster: self.cluster.clone(),
+            namespace: pod.namespace().unwrap_or_default(),
+            name: pod.name_any(),
+            addresses: addresses(pod),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {

@@ -9,6 +9,7 @@ use sim::{Families, Missing, Primary};
 use crate::later::{Issue, comes_with, other_version};
 use crate::nearest::nearest;
 use crate::preflight::Plan;
+use crate::topology::Topology;
 use crate::vocabulary::parameters::{Mechanism, Verdict};
 
 /// Helm values that mean something here.
@@ -335,6 +336,34 @@ impl Settings {
         self.get("global.datacenter").unwrap_or("dc1")
     }
 
+    /// The port of the nodes by which mesh gateways are reached, when a step says another than the manifest.
+    ///
+    /// # Errors
+    /// When it is none, or the Service is to be of another type.
+    pub fn gateway_port(&self) -> Result<Option<u16>> {
+        if let Some(other) = self.get("meshGateway.service.type").filter(|kind| *kind != "NodePort") {
+            bail!("set meshGateway.service.type to {other:?}: here others reach gateways by a NodePort");
+        }
+        let Some(text) = self.get("meshGateway.service.nodePort") else { return Ok(None) };
+        let port = text.parse().ok().filter(|port| (30000..=32767).contains(port));
+        port.map(Some).with_context(|| format!("set meshGateway.service.nodePort to {text:?}: it is 30000 to 32767"))
+    }
+
+    /// Where the servers are that are not the cluster's own: `externalServers.hosts`, if `externalServers.enabled`.
+    ///
+    /// # Errors
+    /// When it is enabled and says no hosts, or is not and `server.enabled` is false.
+    pub fn external_servers(&self) -> Result<Option<&str>> {
+        let own = self.flag("server.enabled", true)?;
+        match (self.flag("externalServers.enabled", false)?, self.get("externalServers.hosts")) {
+            (true, None) => bail!("externalServers.hosts must be set if externalServers.enabled is true"),
+            (true, Some(_)) if own => bail!("set server.enabled to false if externalServers.enabled is true"),
+            (true, hosts) => Ok(hosts),
+            (false, _) if own => Ok(None),
+            (false, _) => bail!("set externalServers.enabled to true if server.enabled is false: a mesh needs servers"),
+        }
+    }
+
     /// What the preflight check looks at.
     ///
     /// # Errors
@@ -348,23 +377,30 @@ impl Settings {
     ///
     /// # Errors
     /// Names the setting and the issue that brings it.
-    pub fn buildable(&self) -> Result<()> {
+    pub fn buildable(&self, topology: Option<&Topology>) -> Result<()> {
         self.mechanism()?;
         let refused = [
             ("global.acls.manageSystemACLs", "true", Issue::Mesh),
             ("global.tls.enabled", "true", Issue::Mesh),
             ("global.peering.enabled", "true", Issue::Clusters),
-            ("global.federation.enabled", "true", Issue::Clusters),
             ("global.adminPartitions.enabled", "true", Issue::Clusters),
-            ("meshGateway.enabled", "true", Issue::Clusters),
-            ("externalServers.enabled", "true", Issue::Clusters),
-            ("server.enabled", "false", Issue::Clusters),
         ];
         for (key, value, issue) in refused {
             if self.get(key) == Some(value) {
                 return Err(comes_with(&format!("{key}={value}"), issue));
             }
         }
+        let of_links = ["global.federation.enabled", "meshGateway.enabled", "externalServers.enabled"];
+        if let (None, Some(key)) = (topology, of_links.into_iter().find(|key| self.get(key) == Some("true"))) {
+            bail!(
+                "set {key} to true: it is about several clusters, which a step must name: `clusters \"a\" and \"b\" …`"
+            );
+        }
+        if let Some(topology) = topology {
+            topology.layout(self)?;
+        }
+        self.external_servers()?;
+        self.gateway_port()?;
         self.primary_network()?;
         for key in ["version", "cni version", "control plane version"] {
             if let Some(value) = self.get(key) {
@@ -465,16 +501,27 @@ mod tests {
     #[test]
     fn what_comes_later_says_so() {
         let mut settings = Settings::default();
-        settings.merge(&rows(&[("meshGateway.enabled", "true")])).expect("a Helm value");
-        let error = settings.buildable().expect_err("not yet").to_string();
-        assert_eq!(error, "\"meshGateway.enabled=true\" comes with issue 7 (several clusters)");
+        settings.merge(&rows(&[("global.peering.enabled", "true")])).expect("a Helm value");
+        let error = settings.buildable(None).expect_err("not yet").to_string();
+        assert_eq!(error, "\"global.peering.enabled=true\" comes with issue 7 (several clusters)");
+    }
+
+    #[rstest::rstest]
+    #[case(&[("meshGateway.enabled", "true")], "which a step must name")]
+    #[case(&[("server.enabled", "false")], "set externalServers.enabled to true")]
+    #[case(&[("server.enabled", "false"), ("externalServers.enabled", "true")], "externalServers.hosts must be set")]
+    fn what_needs_other_clusters_says_so(#[case] said: &[(&str, &str)], #[case] expected: &str) {
+        let mut settings = Settings::default();
+        settings.merge(&rows(said)).expect("Helm values");
+        let error = settings.buildable(None).expect_err("one cluster").to_string();
+        assert!(error.contains(expected), "{error}");
     }
 
     #[test]
     fn another_version_is_not_simulated() {
         let mut settings = Settings::default();
         settings.merge(&rows(&[("cni version", "1.5.0")])).expect("a setting of the bed");
-        let error = settings.buildable().expect_err("another build").to_string();
+        let error = settings.buildable(None).expect_err("another build").to_string();
         assert!(error.starts_with("\"cni version 1.5.0\": the simulator runs"), "{error}");
     }
 
@@ -482,7 +529,7 @@ mod tests {
     fn a_real_primary_network_is_not_simulated() {
         let mut settings = Settings::default();
         settings.merge(&rows(&[("primary network", "calico")])).expect("a setting of the bed");
-        let error = settings.buildable().expect_err("no kind cluster").to_string();
+        let error = settings.buildable(None).expect_err("no kind cluster").to_string();
         assert!(error.contains("\"calico\"") && error.contains("kind cluster"), "{error}");
     }
 }

@@ -11,6 +11,8 @@ use crate::vocabulary::parameters::Outcome;
 /// One attempt.
 #[derive(Debug, Clone)]
 pub struct Attempt {
+    /// The client's Pod, as the capture knows it.
+    pub host: String,
     /// When it began; the window of evidence about it begins here.
     pub since: Timestamp,
     /// The token that was sent.
@@ -20,6 +22,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// The host and the local address of the connection that was to carry the token, if there was one.
+    #[must_use]
+    pub fn carrier(&self) -> (String, Option<std::net::SocketAddr>) {
+        (self.host.clone(), self.report.local.filter(|local| local.port() != 0))
+    }
+
     /// Which outcome it was. `Blocked` stands for a failure that no other name fits.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
@@ -103,7 +111,7 @@ mod tests {
         let mut report = Report::new(said);
         report.status = status;
         report.instance = instance.map(str::to_owned);
-        Attempt { since: Timestamp::START, canary: String::new(), report }
+        Attempt { host: String::new(), since: Timestamp::START, canary: String::new(), report }
     }
 
     #[rstest]

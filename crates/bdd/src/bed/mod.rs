@@ -1,6 +1,9 @@
 //! What steps ask of a test bed; they never know which one it is.
 
+mod joined;
 pub mod sim;
+
+pub use joined::Joined;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -43,9 +46,15 @@ pub type RuleDump = Vec<String>;
 /// A cluster with the product installed, the mesh running, and every packet recorded.
 #[async_trait]
 pub trait Bed: Send + Sync {
-    /// The cluster's API.
+    /// The part of this name, where there are several clusters; the first one when none is named.
+    fn at(&self, cluster: Option<&str>) -> &dyn Bed;
+    /// The name of the one cluster, where there are several.
+    fn name(&self) -> Option<&str>;
+    /// All parts: one for each cluster.
+    fn parts(&self) -> Vec<&dyn Bed>;
+    /// The cluster's API; of several clusters, the first one's.
     fn cluster(&self) -> &Cluster;
-    /// The cluster's Pods as a watch knows them.
+    /// The cluster's Pods as a watch knows them; of several clusters, the first one's.
     fn pods(&self) -> &Pods;
     /// All packets.
     fn recorder(&self) -> &Recorder;
@@ -55,6 +64,8 @@ pub trait Bed: Send + Sync {
     fn nodes(&self) -> Vec<(String, Vec<IpAddr>)>;
     /// The address of the cluster's DNS service.
     fn cluster_dns(&self) -> IpAddr;
+    /// Mesh gateways of a cluster, as the capture knows them.
+    fn gateways(&self) -> Vec<PodRef>;
     /// The Pod's own address in 240.0.0.0/4, when the mesh has given its service one.
     fn virtual_ip(&self, namespace: &str, service: &str) -> Option<IpAddr>;
     /// The server name by which proxies ask for a service.

@@ -1,17 +1,21 @@
 //! What a scenario leaves in its folder when it has ended, however it ended.
 
+use std::sync::Arc;
+
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use redirect::contract;
 use serde_json::Value;
 
 use super::Folder;
 use crate::bed::Bed;
-use crate::pods::PodRef;
 use crate::world::World;
 
 /// Namespaces whose Pods are not the scenario's.
 const SYSTEM: &[&str] = &["consul"];
+/// The container of a mesh gateway.
+const GATEWAY: &str = "mesh-gateway";
 
 /// Writes everything. Of a scenario that passed: packets, rules, Pods, the timeline. Of one that failed also what the
 /// proxies and programs said.
@@ -22,22 +26,19 @@ pub async fn collect(world: &mut World, bed: &dyn Bed) {
     }
     let failed = world.failure.is_some();
     let folder = world.folder.clone();
-    let pods = bed.pods().all();
-    let own: Vec<_> = pods
-        .iter()
-        .filter(|p| failed || !SYSTEM.contains(&p.namespace().unwrap_or_default().as_str()))
-        .cloned()
-        .collect();
-    let objects: Vec<Value> = own.iter().filter_map(|p| serde_json::to_value(&**p).ok()).collect();
+    let (mut objects, mut events) = (Vec::new(), Vec::new());
+    for part in bed.parts() {
+        let pods = part.pods().all();
+        let is_own = |p: &&Arc<Pod>| failed || !SYSTEM.contains(&p.namespace().unwrap_or_default().as_str());
+        let own: Vec<_> = pods.iter().filter(is_own).cloned().collect();
+        objects.extend(own.iter().filter_map(|p| serde_json::to_value(&**p).ok()));
+        join_all(own.iter().map(|pod| of_pod(&folder, part, pod, failed))).await;
+        if failed {
+            events.extend(part.cluster().list("Event", "", "").await.unwrap_or_default());
+        }
+    }
     folder.write("pods.json", &pretty(&Value::Array(objects)));
-    join_all(own.iter().map(|pod| {
-        let pod = std::sync::Arc::clone(pod);
-        let folder = folder.clone();
-        async move { of_pod(&folder, bed, &pod, failed).await }
-    }))
-    .await;
     if failed {
-        let events = bed.cluster().list("Event", "", "").await.unwrap_or_default();
         folder.write("events.json", &pretty(&Value::Array(events)));
     }
     let evidence = bed.recorder().finish().await;
@@ -59,11 +60,17 @@ async fn refusals(bed: &dyn Bed) -> Option<String> {
     let mut texts = Vec::new();
     for (proxy, what) in bed.rejected() {
         let mut reasons = Vec::new();
-        for pod in bed.pods().all().iter().filter(|pod| proxy.starts_with(&format!("{}-", pod.name_any()))) {
-            let PodRef { namespace, name, .. } = PodRef::from(&**pod);
-            let log =
-                bed.cluster().log(&namespace, &name, contract::SIDECAR_CONTAINER, false).await.unwrap_or_default();
-            reasons.extend(log.lines().filter(|line| line.contains("rejected:")).map(str::to_owned));
+        for part in bed.parts() {
+            let is_its =
+                |pod: &&Arc<Pod>| proxy == pod.name_any() || proxy.starts_with(&format!("{}-", pod.name_any()));
+            for pod in part.pods().all().iter().filter(is_its) {
+                let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+                let containers = pod.spec.iter().flat_map(|spec| &spec.containers).map(|c| c.name.as_str());
+                for container in containers.filter(|name| [contract::SIDECAR_CONTAINER, GATEWAY].contains(name)) {
+                    let log = part.cluster().log(&namespace, &name, container, false).await.unwrap_or_default();
+                    reasons.extend(log.lines().filter(|line| line.contains("rejected:")).map(str::to_owned));
+                }
+            }
         }
         texts.push(format!("the Envoy of {proxy} refused its {what}: {}", reasons.join("; ")));
     }
@@ -74,9 +81,9 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-async fn of_pod(folder: &Folder, bed: &dyn Bed, pod: &k8s_openapi::api::core::v1::Pod, failed: bool) {
-    let found = PodRef::from(pod);
-    let file = format!("{}_{}", found.namespace, found.name);
+async fn of_pod(folder: &Folder, bed: &dyn Bed, pod: &Pod, failed: bool) {
+    let found = bed.pods().reference(pod);
+    let file = found.host().replace('/', "_");
     if let Ok(Some(dump)) = bed.rules(&found).await {
         folder.write(&format!("rules/{file}"), &dump.join("\n"));
     }
@@ -85,7 +92,7 @@ async fn of_pod(folder: &Folder, bed: &dyn Bed, pod: &k8s_openapi::api::core::v1
         .iter()
         .flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers).map(|c| c.name.clone()))
         .collect();
-    let proxied = containers.iter().any(|c| c == contract::SIDECAR_CONTAINER);
+    let proxied = containers.iter().any(|c| c == contract::SIDECAR_CONTAINER || c == GATEWAY);
     if proxied {
         let paths: &[&str] =
             if failed { &["config_dump?include_eds", "stats", "clusters"] } else { &["config_dump?include_eds"] };

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use capture::{Disproof, Evidence, Host, Place, Proof, Timestamp, Window};
 
 use crate::address::{self, Function};
+use crate::pods::PodRef;
 use crate::world::{Last, World};
 
 impl World {
@@ -79,7 +80,7 @@ impl World {
         let client = self.instance(from)?.workload;
         self.bed().await?;
         let acted = matches!(&self.last, Some(Last::Asked(ask, _)) if ask.client.split('/').next() == Some(from)
-            || self.workloads.contains_key(&client) && ask.client == client);
+            || self.parsed(&ask.client).is_ok_and(|i| i.workload == client && !i.one && i.container.is_none()));
         let since = if acted { self.since() } else { Timestamp::START };
         let canaries: Vec<String> = match &self.last {
             Some(Last::Asked(_, attempts)) if acted => attempts.iter().map(|a| a.canary.clone()).collect(),
@@ -98,7 +99,7 @@ impl World {
             self.timeline.note(format!("proven: {} never had an address, so nothing left it", pod.host()));
             return Ok(());
         }
-        let sender = Host::new(pod.host(), pod.addresses);
+        let sender = Host::new(pod.host(), pod.addresses.clone());
         let endpoint = address::endpoint(to);
         let app = match &endpoint.host {
             address::Host::Call(Function::App(x)) => Some(x.clone()),
@@ -126,22 +127,56 @@ impl World {
             }
             _ if at_receiver => {
                 let target = app.unwrap_or_else(|| to.to_owned());
-                let receivers: Vec<Host> = if self.instance(&target).is_ok() {
-                    self.pods(&target).await?.into_iter().map(|p| Host::new(p.host(), p.addresses)).collect()
+                let mut found: Vec<PodRef> = Vec::new();
+                if self.instance(&target).is_ok() {
+                    found.extend(self.pods(&target).await?);
                 } else {
-                    vec![self.host(&target).await?.0]
-                };
+                    // a name that several clusters have is that of all
+                    for key in self.meant(&target) {
+                        found.extend(self.pods(&key).await?);
+                    }
+                }
+                // what comes from another cluster may bear a gateway's address, or one that somebody has here too: there the canary
+                // tells whether it came
+                let (near, far): (Vec<PodRef>, Vec<PodRef>) =
+                    found.into_iter().partition(|to| to.at() == pod.at() || canaries.is_empty());
+                let hosts = |pods: Vec<PodRef>| pods.into_iter().map(|p| Host::new(p.host(), p.addresses)).collect();
+                let (mut near, far): (Vec<Host>, Vec<Host>) = (hosts(near), hosts(far));
+                if near.is_empty() && far.is_empty() {
+                    near.push(self.host(&target).await?.0);
+                }
                 self.prove_not(move |evidence| {
                     let window = evidence.since(since);
-                    all(&receivers, |to| window.silent_at_receiver(&sender, to))
+                    if near.is_empty() {
+                        return all(&canaries, |canary| all(&far, |to| window.no_proxy_leg(to, Some(canary), &[])));
+                    }
+                    all(&canaries, |canary| all(&far, |to| window.no_proxy_leg(to, Some(canary), &[])))?;
+                    all(&near, |to| window.silent_at_receiver(&sender, to))
                 })
                 .await
             }
             _ => {
-                let target = self.whole(to).await?;
+                let target = self.whole(to, &pod).await?;
                 self.prove_not(move |evidence| evidence.since(since).silent_at_sender(&sender, &target)).await
             }
         }
+    }
+
+    /// No TLS of the clients came to any of these gateways.
+    pub(crate) async fn prove_none_crossed(
+        &mut self,
+        since: Timestamp,
+        clients: Vec<Host>,
+        gateways: Vec<Host>,
+    ) -> Result<()> {
+        if gateways.is_empty() {
+            return Ok(());
+        }
+        self.prove_not(move |evidence| {
+            let window = evidence.since(since);
+            all(&gateways, |gateway| all(&clients, |client| window.no_gateway(client, gateway)))
+        })
+        .await
     }
 
     /// The control of a negative statement: what a client did is in the capture.
@@ -179,14 +214,16 @@ impl World {
     /// No token of the scenario is readable outside the loopbacks of Pods.
     pub(crate) async fn prove_canary_free(&mut self) -> Result<()> {
         for running in &self.loops {
-            self.canaries.extend(running.attempts().into_iter().map(|a| a.canary));
+            let attempts = running.attempts();
+            self.carriers.extend(attempts.iter().map(crate::action::Attempt::carrier));
+            self.canaries.extend(attempts.into_iter().map(|a| a.canary));
         }
         self.canaries.sort();
         self.canaries.dedup();
-        let canaries = self.canaries.clone();
+        let (canaries, carriers) = (self.canaries.clone(), self.carriers.clone());
         self.prove_not(move |evidence| {
             let canaries: Vec<&str> = canaries.iter().map(String::as_str).collect();
-            evidence.canary_free(&canaries)
+            evidence.canary_free(&canaries, &carriers)
         })
         .await
     }

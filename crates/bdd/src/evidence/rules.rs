@@ -21,8 +21,8 @@ pub(crate) async fn judge(world: &mut World, name: &str, expected: Rules) -> Res
     world.instance(name)?;
     let bed = world.bed().await?;
     let workload = world.spec(name)?;
-    if !world.is_submitted(&workload.name) {
-        world.await_workload(&workload.name).await?;
+    if !world.is_submitted(&workload.key()) {
+        world.await_workload(&workload.key()).await?;
     }
     let pods = world.pods(name).await?;
     if pods.is_empty() {
@@ -130,7 +130,8 @@ fn list<T: ToString>(
 /// Where a Pod's probes come from, by its status: the first address of its node. The gateway of the Pod's network is a link-local
 /// address that nobody has. The CNI plugin finds the node's address of each family that the Pod has.
 fn node_addresses(bed: &Arc<dyn Bed>, pod: &PodRef, is_cni: bool) -> Vec<String> {
-    let status = bed.pods().get(&pod.namespace, &pod.name).and_then(|pod| pod.status.clone()).unwrap_or_default();
+    let status =
+        bed.at(pod.at()).pods().get(&pod.namespace, &pod.name).and_then(|pod| pod.status.clone()).unwrap_or_default();
     match is_cni {
         true => status.host_ips.into_iter().flatten().map(|address| address.ip).collect(),
         false => status.host_ip.into_iter().collect(),

@@ -1,6 +1,8 @@
 //! Installs the product as an operator does: the manifests of `clusters/consul`, with what the Helm values change.
 
 pub mod cni;
+pub mod gateway;
+pub mod peering;
 mod values;
 
 use std::time::Duration;
@@ -165,7 +167,8 @@ fn names(pods: &Pods) -> Vec<String> {
 }
 
 fn is_webhook(pod: &Pod) -> bool {
-    pod.metadata.namespace.as_deref() == Some(NAMESPACE) && !cni::is_agent(pod)
+    let component = pod.metadata.labels.as_ref().and_then(|labels| labels.get("component"));
+    pod.metadata.namespace.as_deref() == Some(NAMESPACE) && component.is_some_and(|c| c == "connect-injector")
 }
 
 fn configured(settings: &Settings, servers: &str) -> Result<Vec<Value>> {

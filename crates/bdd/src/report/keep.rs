@@ -3,7 +3,6 @@
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::bed::Bed;
-use crate::pods::PodRef;
 use crate::suite::Suite;
 use crate::world::World;
 
@@ -14,9 +13,11 @@ pub async fn keep(suite: &Suite, world: &World, bed: &dyn Bed) {
     if let Some((step, message)) = &world.failure {
         say(&format!("  {step}\n  {message}"));
     }
-    for pod in bed.pods().all() {
-        let pod = PodRef::from(&*pod);
-        say(&format!("  {}: {}", pod.host(), bed.join_line(&pod)));
+    for part in bed.parts() {
+        for pod in part.pods().all() {
+            let pod = part.pods().reference(&pod);
+            say(&format!("  {}: {}", pod.host(), part.join_line(&pod)));
+        }
     }
     say("  press Enter to go on");
     let mut line = String::new();

@@ -8,7 +8,7 @@ use mesh::EnvoyTamper;
 use redirect::contract::{PROXY_UID, chain};
 use sim::Tamper;
 
-use super::tampers::{AllowEveryone, ForgetLabels, Plaintext, Unacceptable};
+use super::tampers::{AllowEveryone, ForgetLabels, LastFirst, OpenGateway, Plaintext, Unacceptable};
 
 /// Something that is broken on purpose, outside the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,11 +29,15 @@ pub enum Saboteur {
     AllowEveryone,
     /// Every proxy gets one listener too many, which its Envoy refuses.
     RefusedListener,
+    /// Mesh gateways end the TLS that they should pass on.
+    TerminatingGateway,
+    /// Proxies fail over in the opposite order.
+    WrongFailover,
 }
 
 impl Saboteur {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::ExclusionDropped,
         Self::ExclusionAdded,
         Self::ProxyUidMissing,
@@ -42,6 +46,8 @@ impl Saboteur {
         Self::PlaintextMesh,
         Self::AllowEveryone,
         Self::RefusedListener,
+        Self::TerminatingGateway,
+        Self::WrongFailover,
     ];
 
     /// Its name on the command line.
@@ -56,6 +62,8 @@ impl Saboteur {
             Self::PlaintextMesh => "plaintext-mesh",
             Self::AllowEveryone => "allow-everyone",
             Self::RefusedListener => "refused-listener",
+            Self::TerminatingGateway => "terminating-gateway",
+            Self::WrongFailover => "wrong-failover",
         }
     }
 
@@ -71,6 +79,8 @@ impl Saboteur {
             Self::PlaintextMesh => &["EN-01", "EN-02", "SE-09", "IN-03"],
             Self::AllowEveryone => &["IN-01", "IN-04", "SE-02"],
             Self::RefusedListener => &["EN-01", "IN-03"],
+            Self::TerminatingGateway => &["FW-01", "PE-01"],
+            Self::WrongFailover => &["FW-04", "SG-01", "SG-05"],
         }
     }
 
@@ -95,7 +105,12 @@ impl Saboteur {
             ),
             Self::ProxyUidMissing => format!("/^-[AI] {output} .*--uid-owner {PROXY_UID} / {{ next }} {{ print }}"),
             Self::NoInbound => format!("/^-[AI] PREROUTING .*{}/ {{ next }} {{ print }}", chain::INBOUND),
-            Self::LabelIgnored | Self::PlaintextMesh | Self::AllowEveryone | Self::RefusedListener => return None,
+            Self::LabelIgnored
+            | Self::PlaintextMesh
+            | Self::AllowEveryone
+            | Self::RefusedListener
+            | Self::TerminatingGateway
+            | Self::WrongFailover => return None,
         })
     }
 
@@ -108,6 +123,8 @@ impl Saboteur {
             Self::PlaintextMesh => Some(Arc::new(Plaintext)),
             Self::AllowEveryone => Some(Arc::new(AllowEveryone)),
             Self::RefusedListener => Some(Arc::new(Unacceptable)),
+            Self::TerminatingGateway => Some(Arc::new(OpenGateway)),
+            Self::WrongFailover => Some(Arc::new(LastFirst)),
             _ => None,
         }
     }

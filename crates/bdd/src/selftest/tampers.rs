@@ -100,6 +100,43 @@ impl EnvoyTamper for Unacceptable {
     }
 }
 
+/// Has mesh gateways end TLS with the certificate that they have, and pass on what was in it.
+pub(super) struct OpenGateway;
+
+impl EnvoyTamper for OpenGateway {
+    fn edit(&self, _: &str, resources: &mut Value) {
+        for (name, listener) in resources["listeners"].as_object_mut().into_iter().flatten() {
+            if !name.starts_with("default:") {
+                continue;
+            }
+            for chain in listener["filter_chains"].as_array_mut().into_iter().flatten() {
+                chain["transport_socket"] = json!({
+                    "name": "tls",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                        "common_tls_context": {
+                            "tls_certificate_sds_secret_configs": [{"name": "leaf", "sds_config": mesh::feed::config_source()}],
+                        },
+                    },
+                });
+            }
+        }
+    }
+}
+
+/// Has the last one stand in for the first where several stand in for each other.
+pub(super) struct LastFirst;
+
+impl EnvoyTamper for LastFirst {
+    fn edit(&self, _: &str, resources: &mut Value) {
+        for cluster in resources["clusters"].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
+            if let Some(members) = cluster.pointer_mut("/cluster_type/typed_config/clusters") {
+                members.as_array_mut().into_iter().for_each(|members| members.reverse());
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +150,20 @@ mod tests {
         assert_eq!(namespace, before);
         ForgetLabels.response(WEBHOOK, "namespaces", &mut namespace);
         assert_eq!(namespace, json!({"metadata": {"labels": {"a": "b"}}}));
+    }
+
+    #[test]
+    fn only_gateways_are_opened_and_only_groups_reversed() {
+        let mut resources = json!({
+            "listeners": {"default:10.0.0.1:8443": {"filter_chains": [{}]}, "public_listener:x": {"filter_chains": [{}]}},
+            "clusters": {"a": {"cluster_type": {"typed_config": {"clusters": ["one", "two"]}}}, "b": {}},
+        });
+        OpenGateway.edit("p", &mut resources);
+        LastFirst.edit("p", &mut resources);
+        assert!(resources["listeners"]["default:10.0.0.1:8443"]["filter_chains"][0]["transport_socket"].is_object());
+        assert_eq!(resources["listeners"]["public_listener:x"], json!({"filter_chains": [{}]}));
+        assert_eq!(resources["clusters"]["a"]["cluster_type"]["typed_config"]["clusters"], json!(["two", "one"]));
+        assert_eq!(resources["clusters"]["b"], json!({}));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{lifecycle, submission};
 use crate::action::{Ask, Request};
 use crate::cluster::Ran;
-use crate::later::{Issue, comes_with, other_version};
+use crate::later::other_version;
 use crate::vocabulary::parameters::{Certificate, Component, Crd, Protocol, State};
 use crate::vocabulary::{Arguments, Phrase};
 use crate::world::{Command, World};
@@ -121,14 +121,12 @@ async fn component_is(world: &mut World, mut arguments: Arguments) -> Result<()>
 
 async fn component_of_is(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (component, of, state) = (arguments.get::<Component>()?, arguments.string()?, arguments.get::<State>()?);
-    if component == Component::MeshGateway || of.contains('@') {
-        return Err(comes_with(&format!("the {component} of {of} is {state}"), Issue::Clusters));
-    }
-    if component == Component::ControlPlane && world.instance(&of).is_err() {
-        return Err(comes_with(&format!("the control plane of {of} is {state}"), Issue::Clusters));
-    }
     world.bed().await?;
     world.await_ready().await?;
+    if world.has_cluster(&of) {
+        let settings = world.settings.clone();
+        return world.bed().await?.at(Some(&of)).component(component, None, state, &settings).await;
+    }
     if (component, state) == (Component::Proxy, State::AskedToShutDown) {
         // whoever asks is the Job itself, when it needs the proxy no more
         world.await_work(&of).await?;
@@ -166,12 +164,7 @@ async fn resource_changed(world: &mut World, mut arguments: Arguments) -> Result
 
 async fn resource_deleted(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (kind, name) = (arguments.get::<Crd>()?, arguments.string()?);
-    let bed = world.bed().await?;
-    if bed.cluster().get(&kind.to_string(), "default", &name).await?.is_none() {
-        anyhow::bail!("delete the {kind} {name}: there is none");
-    }
-    bed.cluster().delete(&kind.to_string(), "default", &name, None).await?;
-    bed.converge().await
+    world.delete_resource(kind, &name).await
 }
 
 async fn relabelled(world: &mut World, mut arguments: Arguments) -> Result<()> {

@@ -5,7 +5,7 @@ use capture::{Disproof, Host, Proof};
 
 use crate::action::Request;
 use crate::evidence::{rules, tables};
-use crate::later::{Issue, comes_with};
+use crate::pods::PodRef;
 use crate::vocabulary::parameters::{Gateways, Path, Protocol, Resolver, Rules, Wire};
 use crate::vocabulary::{Arguments, Phrase};
 use crate::world::World;
@@ -126,7 +126,7 @@ async fn tls(world: &mut World, service: Option<&str>, from: &str, to: &str) -> 
     let canary = world.last_attempt().ok().map(|(_, attempt)| attempt.canary);
     let bed = world.bed().await?;
     let workload = world.spec(service.unwrap_or(to))?;
-    let name = bed.server_name(&workload.namespace, workload.consul_service());
+    let name = bed.at(workload.at()).server_name(&workload.namespace, workload.consul_service());
     let clients = world.pod_hosts(from).await?;
     let servers: Vec<Host> =
         world.pods(to).await?.into_iter().map(|pod| Host::new(pod.host(), pod.addresses)).collect();
@@ -158,9 +158,6 @@ async fn uses_port(world: &mut World, mut arguments: Arguments) -> Result<()> {
 
 async fn nothing_reached(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (from, to) = (arguments.string()?, arguments.string()?);
-    if from.contains('@') || to.contains('@') {
-        return Err(comes_with(&format!("nothing from {from} reached {to}"), Issue::Clusters));
-    }
     world.prove_silence(&from, &to, true).await
 }
 
@@ -169,10 +166,32 @@ async fn nothing_left(world: &mut World, mut arguments: Arguments) -> Result<()>
     world.prove_silence(&from, &to, false).await
 }
 
-async fn crossed(_: &mut World, mut arguments: Arguments) -> Result<()> {
-    let gateways = arguments.get::<Gateways>()?;
-    let what = if gateways.0.is_empty() { "no mesh gateway".to_owned() } else { gateways.0.join(", ") };
-    Err(comes_with(&format!("evidence of a crossing: {what}"), Issue::Clusters))
+/// What the last request was: through a gateway of each of these clusters, and of no other.
+async fn crossed(world: &mut World, mut arguments: Arguments) -> Result<()> {
+    let Gateways(clusters) = arguments.get::<Gateways>()?;
+    if let Some(unknown) = clusters.iter().find(|cluster| !world.has_cluster(cluster)) {
+        bail!("look for the mesh gateway of {unknown:?}: no step has named a cluster of this name");
+    }
+    let (ask, attempt) = world.last_attempt()?;
+    let hosts = world.pod_hosts(&ask.client).await?;
+    let bed = world.bed().await?;
+    for cluster in &clusters {
+        let gateways = hosts_of(bed.at(Some(cluster)).gateways());
+        if gateways.is_empty() {
+            bail!("look for the mesh gateway of {cluster:?}: there is none");
+        }
+        world
+            .prove(attempt.since, |window| {
+                any(&hosts, |client| any(&gateways, |gateway| window.gateway(client, gateway)))
+            })
+            .await?;
+    }
+    let others = bed.gateways().into_iter().filter(|pod| !clusters.iter().any(|name| pod.at() == Some(name)));
+    world.prove_none_crossed(attempt.since, hosts, hosts_of(others)).await
+}
+
+fn hosts_of(pods: impl IntoIterator<Item = PodRef>) -> Vec<Host> {
+    pods.into_iter().map(|pod| Host::new(pod.host(), pod.addresses)).collect()
 }
 
 async fn lookup_went(world: &mut World, mut arguments: Arguments) -> Result<()> {
@@ -180,7 +199,8 @@ async fn lookup_went(world: &mut World, mut arguments: Arguments) -> Result<()> 
     let (ask, attempt) = world.last_attempt()?;
     let Request::Lookup(_, asked) = &ask.request else { bail!("see where a look-up went: the last action was {ask}") };
     let host = world.pod_host(&ask.client).await?;
-    let dns = world.bed().await?.cluster_dns();
+    let cluster = world.pod(&ask.client).await?.cluster;
+    let dns = world.bed().await?.at(cluster.as_deref()).cluster_dns();
     // glibc does not say which name of its search list it was; an answer about a name of Consul is about that name itself
     let name = attempt.report.name.clone().unwrap_or_else(|| format!("{}.", asked.trim_end_matches('.')));
     world

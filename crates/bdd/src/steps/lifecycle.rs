@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use crate::later::{Issue, comes_with};
-use crate::pods::PodRef;
+use crate::pods::{PodRef, has_condition};
 use crate::vocabulary::Arguments;
 use crate::vocabulary::parameters::{Health, State};
-use crate::workload::{Controller, Instance};
+use crate::workload::{Controller, Instance, ProbeKind};
 use crate::world::World;
 
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
@@ -47,32 +46,41 @@ async fn restart(world: &mut World, instance: &Instance) -> Result<()> {
     let bed = world.bed().await?;
     let workload = world.spec(&instance.workload)?;
     let old: Vec<String> = world.pods(&instance.workload).await?.into_iter().map(|p| p.name).collect();
-    let gone = |name: &String| bed.pods().get(&workload.namespace, name).is_none_or(|p| crate::pods::is_going(&p));
+    let gone = |name: &String| {
+        bed.at(workload.at()).pods().get(&workload.namespace, name).is_none_or(|p| crate::pods::is_going(&p))
+    };
     let kind = match workload.controller {
         Controller::Deployment => "Deployment",
         Controller::StatefulSet => "StatefulSet",
         Controller::Pod | Controller::Job => {
             let kind = if workload.controller == Controller::Job { "Job" } else { "Pod" };
-            bed.cluster().delete(kind, &workload.namespace, &workload.name, None).await?;
+            bed.at(workload.at()).cluster().delete(kind, &workload.namespace, &workload.name, None).await?;
             let awaited = format!("the end of {workload}");
             crate::wait::until(&awaited, bed.timing().ready, async || {
-                bed.pods().get(&workload.namespace, &workload.name).is_none().then_some(()).ok_or("it is still there")
+                bed.at(workload.at())
+                    .pods()
+                    .get(&workload.namespace, &workload.name)
+                    .is_none()
+                    .then_some(())
+                    .ok_or("it is still there")
             })
             .await?;
-            world.forget_pods(&workload.name);
-            return world.apply_again(&workload.name).await;
+            world.forget_pods(&workload.key());
+            return world.apply_again(&workload.key()).await;
         }
     };
-    let objects = world.prepared_objects(&workload.name).await?;
+    let objects = world.prepared_objects(&workload.key()).await?;
     let mut object = objects.into_iter().find(|o| o["kind"] == kind).with_context(|| format!("find the {kind}"))?;
     // a merge patch keeps what it does not name, and an annotation may have been taken away
-    let live = bed.cluster().get(kind, &workload.namespace, &workload.name).await?.unwrap_or_default();
+    let live =
+        bed.at(workload.at()).cluster().get(kind, &workload.namespace, &workload.name).await?.unwrap_or_default();
     let annotations = live.pointer("/spec/template/metadata/annotations").and_then(Value::as_object);
     for key in annotations.into_iter().flat_map(|a| a.keys()).filter(|key| !workload.annotations.contains_key(*key)) {
         object["spec"]["template"]["metadata"]["annotations"][key] = Value::Null;
     }
     object["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT] = json!(capture::Timestamp::now().to_string());
-    bed.cluster()
+    bed.at(workload.at())
+        .cluster()
         .merge(kind, &workload.namespace, &workload.name, &object)
         .await
         .with_context(|| format!("restart {workload}"))?;
@@ -81,8 +89,8 @@ async fn restart(world: &mut World, instance: &Instance) -> Result<()> {
         old.iter().all(gone).then_some(()).ok_or_else(|| format!("of {old:?} some stay"))
     })
     .await?;
-    world.forget_pods(&workload.name);
-    world.await_workload(&workload.name).await
+    world.forget_pods(&workload.key());
+    world.await_workload(&workload.key()).await
 }
 
 async fn delete(world: &mut World, name: &str, instance: &Instance, grace: Option<u32>) -> Result<()> {
@@ -93,19 +101,19 @@ async fn delete(world: &mut World, name: &str, instance: &Instance, grace: Optio
     }
     let pods = world.pods(name).await?;
     for pod in &pods {
-        bed.cluster().delete("Pod", &pod.namespace, &pod.name, grace).await?;
+        bed.at(pod.at()).cluster().delete("Pod", &pod.namespace, &pod.name, grace).await?;
     }
     if grace.is_none() {
-        world.disturb(&workload.name, true);
+        world.disturb(&workload.key(), true);
         // as long as it is there, what the scenario says of the workload is about the Pod that goes
-        world.leave_taking(&workload.name, pods.first());
+        world.leave_taking(&workload.key(), pods.first());
         for pod in &pods {
             told(world, pod).await?;
         }
     }
     if grace == Some(0) && workload.controller != Controller::Pod {
         // its controller makes another; what the scenario says next is about a workload that is whole again
-        world.await_workload(&workload.name).await?;
+        world.await_workload(&workload.key()).await?;
     }
     Ok(())
 }
@@ -117,7 +125,7 @@ async fn told(world: &World, pod: &PodRef) -> Result<()> {
     }
     let bed = world.bed_now()?;
     crate::wait::until(&format!("the end of the proxy of {}", pod.host()), bed.timing().ready, async || {
-        let Some(live) = bed.pods().get(&pod.namespace, &pod.name) else { return Ok(()) };
+        let Some(live) = bed.at(pod.at()).pods().get(&pod.namespace, &pod.name) else { return Ok(()) };
         crate::pods::has_ended(&live, redirect::contract::SIDECAR_CONTAINER).then_some(()).ok_or("it runs")
     })
     .await
@@ -142,16 +150,13 @@ async fn scale(world: &mut World, instance: &Instance, replicas: u32) -> Result<
     }
     let bed = world.bed().await?;
     let patch = json!({"spec": {"replicas": replicas}});
-    bed.cluster().merge(kind, &workload.namespace, &workload.name, &patch).await.context("scale")?;
-    world.await_workload(&workload.name).await?;
+    bed.at(workload.at()).cluster().merge(kind, &workload.namespace, &workload.name, &patch).await.context("scale")?;
+    world.await_workload(&workload.key()).await?;
     bed.converge().await
 }
 
 pub(super) async fn health(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (name, health) = (arguments.string()?, arguments.get::<Health>()?);
-    if name.contains('@') {
-        return Err(comes_with(&format!("{name} becomes {health}"), Issue::Clusters));
-    }
     world.instance(&name)?;
     world.bed().await?;
     world.await_ready().await?;
@@ -167,12 +172,28 @@ pub(super) async fn health(world: &mut World, mut arguments: Arguments) -> Resul
     for pod in &pods {
         let (_, container) = world.container(&name, None).await?;
         let container = container.unwrap_or_default();
-        let ran = bed.cluster().exec(&pod.namespace, &pod.name, &container, &command, None).await?;
+        let ran = bed.at(pod.at()).cluster().exec(&pod.namespace, &pod.name, &container, &command, None).await?;
         if ran.code != 0 {
             bail!("make {} {health}: {}", pod.host(), ran.stderr);
         }
     }
-    Ok(())
+    if health == Health::Healthy || !world.spec(&name)?.probes.iter().any(|probe| probe.kind == ProbeKind::Readiness) {
+        return Ok(());
+    }
+    // what a step says next is about a workload of which the cluster knows
+    for pod in &pods {
+        let is_ready =
+            || bed.at(pod.at()).pods().get(&pod.namespace, &pod.name).is_some_and(|p| has_condition(&p, "Ready"));
+        let awaited = format!("{} to be unready", pod.host());
+        let unready = crate::wait::until(&awaited, bed.timing().patience, async || {
+            (!is_ready()).then_some(()).ok_or("it is ready")
+        });
+        // its probe may be one that cannot fail, which the scenario shows
+        if let Err(error) = unready.await {
+            world.timeline.note(format!("{error:#}"));
+        }
+    }
+    bed.converge().await
 }
 
 pub(super) async fn changed(world: &mut World, mut arguments: Arguments) -> Result<()> {
@@ -191,10 +212,14 @@ pub(super) async fn changed(world: &mut World, mut arguments: Arguments) -> Resu
     // a changed template would roll the Pods; what changes without a new Pod is the live Pod's metadata. The template
     // follows with the next restart.
     for pod in world.pods(&name).await? {
-        let live = bed.cluster().get("Pod", &pod.namespace, &pod.name).await?.unwrap_or_default();
+        let live = bed.at(pod.at()).cluster().get("Pod", &pod.namespace, &pod.name).await?.unwrap_or_default();
         let annotations = without(&before.annotations, &workload.annotations, &live["metadata"]["annotations"]);
         let patch = json!({"metadata": {"annotations": annotations}});
-        bed.cluster().merge("Pod", &pod.namespace, &pod.name, &patch).await.context("change the live Pod")?;
+        bed.at(pod.at())
+            .cluster()
+            .merge("Pod", &pod.namespace, &pod.name, &patch)
+            .await
+            .context("change the live Pod")?;
     }
     Ok(())
 }
@@ -207,7 +232,7 @@ async fn ended(world: &mut World, instance: &Instance) -> Result<()> {
     let bed = world.bed().await?;
     let workload = world.spec(&instance.workload)?;
     crate::wait::until(&format!("the end of the Pods of {workload}"), bed.timing().ready, async || {
-        let left = bed.pods().of(&workload.namespace, &workload.name).len();
+        let left = bed.at(workload.at()).pods().of(&workload.namespace, &workload.name).len();
         if left == 0 { Ok(()) } else { Err(format!("{left} are left")) }
     })
     .await
@@ -227,7 +252,7 @@ pub(super) async fn run_init_again(world: &mut World, pod: &PodRef, state: State
         bail!("have the init container of {} {state}: it can be restarted", pod.host());
     }
     let bed = world.bed().await?;
-    let object = bed.cluster().get("Pod", &pod.namespace, &pod.name).await?.context("find the Pod")?;
+    let object = bed.at(pod.at()).cluster().get("Pod", &pod.namespace, &pod.name).await?.context("find the Pod")?;
     let init = object["spec"]["initContainers"]
         .as_array()
         .into_iter()
@@ -242,12 +267,13 @@ pub(super) async fn run_init_again(world: &mut World, pod: &PodRef, state: State
         object.remove("resources");
         object.remove("ports");
     }
-    bed.cluster()
+    bed.at(pod.at())
+        .cluster()
         .add_ephemeral(&pod.namespace, &pod.name, &Value::Array(vec![again]))
         .await
         .with_context(|| format!("run the init container of {} again", pod.host()))?;
     crate::wait::until(&format!("the end of {name} in {}", pod.host()), bed.timing().ready, async || {
-        let pod = bed.pods().get(&pod.namespace, &pod.name).ok_or("the Pod is gone")?;
+        let pod = bed.at(pod.at()).pods().get(&pod.namespace, &pod.name).ok_or("the Pod is gone")?;
         let status = pod.status.as_ref().and_then(|s| s.ephemeral_container_statuses.as_ref()?.first());
         let ended = status.and_then(|s| s.state.as_ref()?.terminated.as_ref()).ok_or("it has not ended")?;
         if ended.exit_code == 0 { Ok(()) } else { Err("it failed") }

@@ -20,7 +20,7 @@ pub(super) async fn pod_shows(world: &mut World, mut arguments: Arguments) -> Re
     world.await_address(&name).await?;
     let pod = world.pod(&name).await?;
     let bed = world.bed().await?;
-    let (patience, cluster) = (bed.timing().patience, bed.cluster().clone());
+    let (patience, cluster) = (bed.timing().patience, bed.at(pod.at()).cluster().clone());
     // some of it is written after the Pod has started
     crate::wait::until(&format!("the pod {} to show it", pod.host()), patience, async || {
         let object = cluster.get("Pod", &pod.namespace, &pod.name).await?.context("find the Pod")?;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::pod_properties;
-use crate::later::{Issue, comes_with};
 use crate::vocabulary::parameters::{Admission, Answer, Component, Outcome, Readiness, Task, TaskResult};
 use crate::vocabulary::{Arguments, Phrase};
 use crate::world::World;
@@ -217,8 +216,8 @@ async fn component_shows(world: &mut World, mut arguments: Arguments) -> Result<
     let component = arguments.get::<Component>()?;
     for (key, wanted) in &arguments.pairs()? {
         let found = match (component, key.as_str()) {
-            (Component::MeshGateway, _) => {
-                return Err(comes_with(&format!("{key} of the {component}"), Issue::Clusters));
+            (Component::MeshGateway, "pods") => {
+                world.bed().await?.gateways().iter().map(crate::pods::PodRef::host).collect()
             }
             (Component::Node, "last chained plugin") => {
                 world.bed().await?.chained_plugins()?.pop().into_iter().collect()
@@ -228,6 +227,7 @@ async fn component_shows(world: &mut World, mut arguments: Arguments) -> Result<
                 let known = match component {
                     Component::Node => "\"last chained plugin\"",
                     Component::ControlPlane => "\"problems\"",
+                    Component::MeshGateway => "\"pods\"",
                     _ => "nothing",
                 };
                 bail!("look at the {component}: {key:?} is nothing that it shows; it shows {known}");

@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::later::{Issue, comes_with};
 use crate::vocabulary::parameters::{Crd, Export, Failover, Link, May, Mechanism, Verdict};
 use crate::vocabulary::{Arguments, Phrase};
 use crate::world::World;
@@ -67,9 +66,9 @@ async fn may_reach(world: &mut World, mut arguments: Arguments) -> Result<()> {
     world.intention(&source, &destination, may == May::May).await
 }
 
-async fn exported_to(_: &mut World, mut arguments: Arguments) -> Result<()> {
+async fn exported_to(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (service, export, to) = (arguments.string()?, arguments.get::<Export>()?, arguments.string()?);
-    Err(comes_with(&format!("{service} {export} to {to}"), Issue::Clusters))
+    world.export(&service, export == Export::Exported, &to).await
 }
 
 async fn resource_with(world: &mut World, mut arguments: Arguments) -> Result<()> {
@@ -77,13 +76,13 @@ async fn resource_with(world: &mut World, mut arguments: Arguments) -> Result<()
     world.resource(kind, &name, &arguments.pairs()?).await
 }
 
-async fn clusters(_: &mut World, mut arguments: Arguments) -> Result<()> {
+async fn clusters(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (a, b, link) = (arguments.string()?, arguments.string()?, arguments.get::<Link>()?);
-    Err(comes_with(&format!("clusters {a} and {b} {link}"), Issue::Clusters))
+    world.clusters(&a, &b, link)
 }
 
-async fn sameness_group(_: &mut World, mut arguments: Arguments) -> Result<()> {
+async fn sameness_group(world: &mut World, mut arguments: Arguments) -> Result<()> {
     let (group, members) = (arguments.string()?, arguments.string()?);
     let failover = arguments.get::<Failover>()?;
-    Err(comes_with(&format!("the sameness group {group} of {members} {failover} over by default"), Issue::Clusters))
+    world.group(&group, &members, failover == Failover::Failing).await
 }

@@ -24,6 +24,7 @@ fn container(name: &str, uid: u32, role: Role) -> Container {
 
 fn server(name: &str) -> Workload {
     Workload {
+        cluster: None,
         name: name.to_owned(),
         namespace: "default".to_owned(),
         controller: Controller::Deployment,

@@ -1,13 +1,11 @@
-//! Names of workload instances: `db`, `db-0`, `db@dc2`, `db-0/container`.
+//! Names of workload instances: `db`, `db-0`, `db@dc2`, `db-0@dc2`, `db-0/container`.
 
 use anyhow::{Result, bail};
-
-use crate::later::{Issue, comes_with};
 
 /// A Pod of a workload, and perhaps one of its containers, as a step names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// The workload's name.
+    /// What the workload is known by: its name, with its cluster where there are several.
     pub workload: String,
     /// The number of the instance, counted in the order of creation.
     pub index: usize,
@@ -18,27 +16,28 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Reads a name. `known` says which workload names exist: `static-server` is a workload, not the instance `server`
-    /// of `static`, and `lonely-2` may be either.
+    /// Reads a name. `known` says what the workload of a name is known by, in the cluster that is named if one is: `static-server` is a
+    /// workload, not the instance `server` of `static`, and `lonely-2` may be either.
     ///
     /// # Errors
-    /// When no workload is meant, or one in another cluster.
-    pub fn parse(text: &str, known: impl Fn(&str) -> bool) -> Result<Self> {
+    /// When no workload is meant, or one of several is.
+    pub fn parse(text: &str, known: impl Fn(&str, Option<&str>) -> Result<Option<String>>) -> Result<Self> {
         let (name, container) = match text.split_once('/') {
             Some((name, container)) => (name, Some(container.to_owned())),
             None => (text, None),
         };
-        if let Some((_, cluster)) = name.split_once('@') {
-            return Err(comes_with(&format!("a workload in the cluster {cluster}"), Issue::Clusters));
+        let (name, cluster) = match name.split_once('@') {
+            Some((name, cluster)) => (name, Some(cluster)),
+            None => (name, None),
+        };
+        if let Some(workload) = known(name, cluster)? {
+            return Ok(Self { workload, index: 0, one: false, container });
         }
-        if known(name) {
-            return Ok(Self { workload: name.to_owned(), index: 0, one: false, container });
-        }
-        if let Some((workload, index)) = name.rsplit_once('-')
+        if let Some((name, index)) = name.rsplit_once('-')
             && let Ok(index) = index.parse()
-            && known(workload)
+            && let Some(workload) = known(name, cluster)?
         {
-            return Ok(Self { workload: workload.to_owned(), index, one: true, container });
+            return Ok(Self { workload, index, one: true, container });
         }
         bail!("find the workload {text:?}: no step has made one of this name")
     }
@@ -50,11 +49,23 @@ mod tests {
 
     use super::*;
 
+    /// `db` and `lonely-2`, and `api` in two clusters.
+    fn known(name: &str, cluster: Option<&str>) -> Result<Option<String>> {
+        match (name, cluster) {
+            ("db" | "lonely-2", None) => Ok(Some(name.to_owned())),
+            ("api", Some(cluster)) => Ok(Some(format!("{name}@{cluster}"))),
+            ("api", None) => bail!("two clusters"),
+            _ => Ok(None),
+        }
+    }
+
     #[rstest]
     #[case("db", "db", 0, false, None)]
     #[case("db-2", "db", 2, true, None)]
     #[case("lonely-2", "lonely-2", 0, false, None)]
     #[case("db-1/app", "db", 1, true, Some("app"))]
+    #[case("api@dc2", "api@dc2", 0, false, None)]
+    #[case("api-1@dc2/app", "api@dc2", 1, true, Some("app"))]
     fn names(
         #[case] text: &str,
         #[case] workload: &str,
@@ -62,16 +73,17 @@ mod tests {
         #[case] one: bool,
         #[case] c: Option<&str>,
     ) {
-        let found = Instance::parse(text, |n| n == "db" || n == "lonely-2").expect("a good name");
+        let found = Instance::parse(text, known).expect("a good name");
         let expected = Instance { workload: workload.into(), index, one, container: c.map(str::to_owned) };
         assert_eq!(found, expected);
     }
 
     #[rstest]
-    #[case("api", "no step has made one")]
-    #[case("db@dc2", "comes with issue 7")]
+    #[case("web", "no step has made one")]
+    #[case("db@dc2", "no step has made one")]
+    #[case("api-1", "two clusters")]
     fn no_names(#[case] text: &str, #[case] message: &str) {
-        let error = Instance::parse(text, |n| n == "db").expect_err("no such workload").to_string();
+        let error = Instance::parse(text, known).expect_err("no such workload").to_string();
         assert!(error.contains(message), "{error}");
     }
 }

@@ -12,7 +12,6 @@ use super::spec::{
     Bind, Command, Container, InitContainer, Library, Listen, Placement, Probe, ProbeAction, ProbeKind, Role,
     ServicePort, ServiceShape, Workload,
 };
-use crate::later::{Issue, comes_with};
 use crate::nearest::nearest;
 
 const KEYS: &[&str] = &[
@@ -53,7 +52,7 @@ impl Workload {
             let context = wrong();
             match key.as_str() {
                 "namespace" => self.namespace.clone_from(value),
-                "cluster" => return Err(comes_with(&format!("a workload in the cluster {value}"), Issue::Clusters)),
+                "cluster" => self.cluster = Some(value.clone()),
                 "replicas" => self.replicas = number(value).context(context)?,
                 "service" => self.service = service(&self.name, value),
                 "service port" => {

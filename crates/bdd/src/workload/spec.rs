@@ -240,6 +240,8 @@ pub struct Container {
 pub struct Workload {
     /// Name of the controller, the ServiceAccount and (usually) the Service.
     pub name: String,
+    /// The cluster that it is in, where there are several.
+    pub cluster: Option<String>,
     /// Its namespace.
     pub namespace: String,
     /// What runs the Pods.
@@ -287,6 +289,18 @@ impl Workload {
     #[must_use]
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).and_then(Value::as_str)
+    }
+
+    /// The cluster that it is in, where there are several.
+    #[must_use]
+    pub fn at(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
+    /// What no other workload is called: `<name>`, or `<name>@<cluster>` where there are several clusters.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.at().map_or_else(|| self.name.clone(), |cluster| format!("{}@{cluster}", self.name))
     }
 
     /// The name its Consul service has: the annotation's, or the Kubernetes Service's.

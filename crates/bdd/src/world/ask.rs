@@ -119,12 +119,12 @@ impl World {
         let bed = self.bed().await?;
         let certificate = match certificate {
             Certificate::Of(name) => {
-                let service = self.workloads.get(name).map_or(name.as_str(), |w| w.consul_service());
+                let service = self.find(name).map_or(name.as_str(), |w| w.consul_service());
                 Certificate::Of(service.to_owned())
             }
             other => other.clone(),
         };
-        bed.credentials(&certificate, &target.namespace, target.consul_service()).await
+        bed.at(target.at()).credentials(&certificate, &target.namespace, target.consul_service()).await
     }
 
     /// An ephemeral container that runs as a user of whom the Pod has none.
@@ -132,7 +132,7 @@ impl World {
         let name = format!("as-user-{uid}");
         let bed = self.bed_now()?;
         let running = |bed: &Arc<dyn Bed>| {
-            let pod = bed.pods().get(&pod.namespace, &pod.name)?;
+            let pod = bed.at(pod.at()).pods().get(&pod.namespace, &pod.name)?;
             let found = super::ready::statuses(&pod).find(|s| s.name == name)?;
             found.state.as_ref()?.running.as_ref().map(|_| ())
         };
@@ -143,7 +143,8 @@ impl World {
             "name": name, "image": program::IMAGE, "args": program::idle().words,
             "securityContext": {"runAsUser": uid},
         }]);
-        bed.cluster()
+        bed.at(pod.at())
+            .cluster()
             .add_ephemeral(&pod.namespace, &pod.name, &containers)
             .await
             .with_context(|| format!("add a container of user {uid} to {}", pod.host()))?;
@@ -158,6 +159,7 @@ impl World {
         let bed = self.bed_now()?;
         let attempt = attempt(bed.as_ref(), prepared).await?;
         self.canaries.push(attempt.canary.clone());
+        self.carriers.push(attempt.carrier());
         self.timeline.note(format!("{} {}: {attempt}", prepared.pod.host(), prepared.request));
         Ok(attempt)
     }
@@ -166,7 +168,7 @@ impl World {
     pub(crate) async fn keep_asking(&mut self, ask: Ask) -> Result<()> {
         self.instance(&ask.client)?;
         self.bed().await?;
-        if !self.submitted.contains(&ask.client) {
+        if !self.is_submitted(&ask.client) {
             self.await_ready().await?;
         }
         let deadline = Instant::now() + self.bed_now()?.timing().patience;
@@ -201,7 +203,7 @@ impl World {
             })
         });
         let running = Loop { ask, stop, attempts, task };
-        if !self.submitted.contains(&running.ask.client) {
+        if !self.is_submitted(&running.ask.client) {
             let first =
                 crate::wait::until("the first of the requests", self.bed_now()?.timing().patience, async || {
                     (!running.attempts().is_empty()).then_some(()).ok_or("none was made")
@@ -302,7 +304,16 @@ impl World {
         if self.is_external(text) {
             return Ok(vec![text.to_owned()]);
         }
-        let instance = self.answerer(text)?;
+        let Ok(instance) = self.instance(text) else {
+            // of a name that several clusters have, any of them will do
+            let mut names = Vec::new();
+            for key in self.meant(text) {
+                let workload = self.spec(&key)?;
+                names.extend(self.roster_names(&workload)?);
+            }
+            anyhow::ensure!(!names.is_empty(), "find the workload {text:?}: no step has made one of this name");
+            return Ok(names);
+        };
         let workload = self.spec(&instance.workload)?;
         let roster = self.roster_names(&workload)?;
         Ok(if instance.one { roster.get(instance.index).cloned().into_iter().collect() } else { roster })
@@ -423,7 +434,7 @@ async fn attempt(bed: &dyn Bed, prepared: &Prepared) -> Result<Attempt> {
     let call = program::client(request, &canary, credentials.as_ref(), *habits);
     let since = Timestamp::now();
     let limit = Duration::from_secs(ATTEMPT_SECONDS + 57);
-    let run = bed.cluster().exec(&pod.namespace, &pod.name, container, &call.words, call.stdin.as_deref());
+    let run = bed.at(pod.at()).cluster().exec(&pod.namespace, &pod.name, container, &call.words, call.stdin.as_deref());
     let ran =
         tokio::time::timeout(limit, run).await.with_context(|| format!("wait for {}", call.words.join(" ")))??;
     let report = Report::parse_all(&ran.stdout).last().with_context(|| {
@@ -435,5 +446,5 @@ async fn attempt(bed: &dyn Bed, prepared: &Prepared) -> Result<Attempt> {
             ran.code
         )
     })?;
-    Ok(Attempt { since, canary, report })
+    Ok(Attempt { host: pod.host(), since, canary, report })
 }

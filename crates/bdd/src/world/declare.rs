@@ -7,7 +7,6 @@ use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::World;
-use crate::later::{Issue, comes_with};
 use crate::settings::Settings;
 use crate::vocabulary::parameters::{Crd, Mechanism, Verdict};
 use crate::workload::{Command, Workload, fixture, manifest};
@@ -19,6 +18,30 @@ pub struct Intention {
     pub allowed: bool,
     /// The API server has it.
     pub applied: bool,
+}
+
+/// A destination of intentions, and the cluster whose mesh it is in, where each has its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct To {
+    cluster: Option<String>,
+    destination: String,
+}
+
+/// A source of intentions, and the mesh that it is in, if that is another one than the destination's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    name: String,
+    peer: Option<String>,
+}
+
+impl Source {
+    fn object(&self, allowed: bool) -> Value {
+        let mut object = json!({"name": self.name, "action": if allowed { "allow" } else { "deny" }});
+        if let Some(peer) = &self.peer {
+            object["peer"] = json!(peer);
+        }
+        object
+    }
 }
 
 /// A custom resource that was not taken over.
@@ -39,7 +62,7 @@ pub struct Submission {
     pub refused: Option<String>,
 }
 
-const API_VERSION: &str = "consul.hashicorp.com/v1alpha1";
+pub(super) const API_VERSION: &str = "consul.hashicorp.com/v1alpha1";
 /// Seconds that a client goes on for after the grace period of its proxy.
 const FAREWELL: u32 = 5;
 
@@ -62,7 +85,7 @@ impl World {
         if !self.is_live() || before == self.settings {
             return Ok(());
         }
-        self.settings.buildable()?;
+        self.settings.buildable(self.topology.as_ref())?;
         self.settings.changeable(&before)?;
         self.bed_now()?.reconfigure(&self.settings).await.context("change the mesh")
     }
@@ -84,13 +107,15 @@ impl World {
         if self.is_live() {
             let value = label.as_ref().map(|(_, v)| v.clone());
             let object = manifest::namespace(name, None);
-            let cluster = self.bed_now()?.cluster().clone();
-            cluster.apply(&object).await.with_context(|| format!("make the namespace {name}"))?;
             let patch = json!({"metadata": {"labels": {(key): value}}});
-            cluster
-                .merge("Namespace", "", name, &patch)
-                .await
-                .with_context(|| format!("label the namespace {name}"))?;
+            for part in self.bed_now()?.parts() {
+                let cluster = part.cluster();
+                cluster.apply(&object).await.with_context(|| format!("make the namespace {name}"))?;
+                cluster
+                    .merge("Namespace", "", name, &patch)
+                    .await
+                    .with_context(|| format!("label the namespace {name}"))?;
+            }
             return Ok(());
         }
         self.namespaces.push((name.to_owned(), label));
@@ -101,8 +126,8 @@ impl World {
     pub(crate) async fn workload(&mut self, name: &str, rows: &[(String, String)]) -> Result<()> {
         let mut workload = fixture(name);
         workload.apply(rows)?;
-        self.workloads.insert(name.to_owned(), workload);
-        self.pending.push(name.to_owned());
+        let key = self.take_in(workload)?;
+        self.pending.push(key);
         if self.is_live() { self.flush().await } else { Ok(()) }
     }
 
@@ -111,13 +136,13 @@ impl World {
         self.bed().await?;
         let mut workload = fixture(name);
         workload.apply(rows)?;
-        self.workloads.insert(name.to_owned(), workload);
-        self.submitted.push(name.to_owned());
-        let refused = self.create(name).await?;
+        let key = self.take_in(workload)?;
+        self.submitted.push(key.clone());
+        let refused = self.create(&key).await?;
         if let Some(refusal) = &refused {
             self.timeline.note(format!("the submission was refused: {refusal}"));
         }
-        self.submission = Some(Submission { workload: name.to_owned(), refused });
+        self.submission = Some(Submission { workload: key, refused });
         Ok(())
     }
 
@@ -133,10 +158,12 @@ impl World {
     /// Declares whether a source may reach a destination.
     pub(crate) async fn intention(&mut self, source: &str, destination: &str, allowed: bool) -> Result<()> {
         let service = |world: &Self, name: &str| {
-            let workload = world.workloads.get(name);
+            let workload = world.find(name);
             workload.map_or_else(|| name.to_owned(), |w| w.consul_service().to_owned())
         };
-        let key = (service(self, destination), service(self, source));
+        let (cluster, peer) = self.between(source, destination);
+        let to = To { cluster, destination: service(self, destination) };
+        let key = (to, Source { name: service(self, source), peer });
         self.intentions.insert(key, Intention { allowed, applied: false });
         if self.is_live() {
             self.flush().await?;
@@ -147,9 +174,6 @@ impl World {
 
     /// Declares a custom resource.
     pub(crate) async fn resource(&mut self, kind: Crd, name: &str, rows: &[(String, String)]) -> Result<()> {
-        if matches!(kind, Crd::SamenessGroup | Crd::ExportedServices | Crd::PeeringAcceptor | Crd::PeeringDialer) {
-            return Err(comes_with(&format!("the {kind} {name}"), Issue::Clusters));
-        }
         let spec = crate::field_path::object(rows)?;
         let spec = match kind {
             Crd::ServiceIntentions if spec.get("destination").is_none() => {
@@ -159,11 +183,13 @@ impl World {
             }
             _ => spec,
         };
-        let object = json!({
-            "apiVersion": API_VERSION, "kind": kind.to_string(),
-            "metadata": {"name": name, "namespace": "default"}, "spec": spec,
-        });
-        self.resources.push(object);
+        for (cluster, name) in self.homes(kind, name) {
+            let object = json!({
+                "apiVersion": API_VERSION, "kind": kind.to_string(),
+                "metadata": {"name": name, "namespace": "default"}, "spec": spec,
+            });
+            self.resources.push((cluster, object));
+        }
         if self.is_live() {
             self.flush().await?;
             self.bed_now()?.converge().await?;
@@ -186,19 +212,20 @@ impl World {
     /// Applies everything that was declared and is not there yet.
     pub(super) async fn flush(&mut self) -> Result<()> {
         let bed = self.bed_now()?;
-        let cluster = bed.cluster();
         for (name, label) in std::mem::take(&mut self.namespaces) {
             let label = label.as_ref().map(|(k, v)| (k.as_str(), v.as_str()));
             let object = manifest::namespace(&name, label);
-            cluster.apply(&object).await.with_context(|| format!("make the namespace {name}"))?;
+            for part in bed.parts() {
+                part.cluster().apply(&object).await.with_context(|| format!("make the namespace {name}"))?;
+            }
         }
         for (name, address) in self.externals.clone() {
             bed.external(&name, address).await.with_context(|| format!("make the external endpoint {name}"))?;
         }
         let resources = std::mem::take(&mut self.resources);
-        for object in &resources {
+        for (cluster, object) in &resources {
             let (kind, _, name) = crate::cluster::identity(object);
-            match cluster.apply(object).await {
+            match bed.at(cluster.as_deref()).cluster().apply(object).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_invalid() => {
                     let (who, object) = ("the API server", format!("{kind} {name}"));
@@ -207,9 +234,10 @@ impl World {
                 Err(error) => return Err(error).with_context(|| format!("apply the {kind} {name}")),
             }
         }
-        for object in &resources {
-            self.taken_over(object).await?;
+        for (cluster, object) in &resources {
+            self.taken_over(cluster.as_deref(), object).await?;
         }
+        self.apply_exports().await?;
         self.apply_intentions().await?;
         let pending = std::mem::take(&mut self.pending);
         // what acts once and ends finds everything else that was declared at its place
@@ -238,7 +266,6 @@ impl World {
     /// Creates workloads, all at once; a refusal is an error.
     async fn make(&mut self, pending: &[String]) -> Result<()> {
         let bed = self.bed_now()?;
-        let cluster = bed.cluster();
         let mut created = Vec::new();
         for name in pending {
             created.push(self.prepare(name).await?);
@@ -246,7 +273,7 @@ impl World {
         let refusals =
             try_join_all(
                 created.iter().map(|(workload, objects)| {
-                    let cluster = cluster.clone();
+                    let cluster = bed.at(workload.at()).cluster().clone();
                     async move {
                         apply_all(&cluster, objects).await.with_context(|| format!("make the workload {workload}"))
                     }
@@ -262,11 +289,12 @@ impl World {
 
     /// Waits until the control plane has looked at a resource as it is now. What it refuses has no effect, and a feature
     /// that goes on without it would prove something else than it says.
-    async fn taken_over(&mut self, object: &Value) -> Result<()> {
+    pub(super) async fn taken_over(&mut self, cluster: Option<&str>, object: &Value) -> Result<()> {
         let bed = self.bed_now()?;
         let (kind, namespace, name) = crate::cluster::identity(object);
         let verdict = async || {
-            let found = bed.cluster().get(kind, namespace, name).await.ok().flatten().ok_or("it is gone")?;
+            let found =
+                bed.at(cluster).cluster().get(kind, namespace, name).await.ok().flatten().ok_or("it is gone")?;
             let conditions = found["status"]["conditions"].as_array();
             let synced = conditions.into_iter().flatten().find(|c| c["type"] == "Synced").ok_or("it says nothing")?;
             if synced["observedGeneration"] != found["metadata"]["generation"] {
@@ -288,8 +316,8 @@ impl World {
 
     /// Creates one workload; the API server's refusal is an answer.
     async fn create(&mut self, name: &str) -> Result<Option<String>> {
-        let (_, objects) = self.prepare(name).await?;
-        apply_all(self.bed_now()?.cluster(), &objects).await
+        let (workload, objects) = self.prepare(name).await?;
+        apply_all(self.bed_now()?.at(workload.at()).cluster(), &objects).await
     }
 
     /// The objects of a workload with the addresses in its commands resolved.
@@ -306,19 +334,21 @@ impl World {
             init.push(self.text(&container.url).await?);
         }
         let mut objects = manifest::objects(&workload, command.as_ref(), &init);
-        if self.is_restricted(&workload.namespace).await? {
+        if self.is_restricted(&workload).await? {
             objects.iter_mut().for_each(manifest::restrict);
         }
         Ok((workload, objects))
     }
 
-    /// Whether a namespace admits only Pods that ask for nothing.
-    async fn is_restricted(&self, namespace: &str) -> Result<bool> {
+    /// Whether a workload's namespace admits only Pods that ask for nothing.
+    async fn is_restricted(&self, workload: &Workload) -> Result<bool> {
         const LABEL: &str = "pod-security.kubernetes.io/enforce";
+        let namespace = workload.namespace.as_str();
         if manifest::BUILT_IN.contains(&namespace) {
             return Ok(false);
         }
-        let found = self.bed_now()?.cluster().get("Namespace", "", namespace).await?;
+        let bed = self.bed_now()?;
+        let found = bed.at(workload.at()).cluster().get("Namespace", "", namespace).await?;
         Ok(found.is_some_and(|namespace| namespace["metadata"]["labels"][LABEL] == "restricted"))
     }
 
@@ -337,14 +367,15 @@ impl World {
 
     /// Whether a workload was merely submitted, so that nothing waits for it.
     pub(crate) fn is_submitted(&self, name: &str) -> bool {
-        self.submitted.iter().any(|s| s == name)
+        let known = self.parsed(name).map_or_else(|_| name.to_owned(), |instance| instance.workload);
+        self.submitted.contains(&known)
     }
 
     /// Changes the description of a workload.
     pub(crate) fn change(&mut self, name: &str, rows: &[(String, String)]) -> Result<Workload> {
         let name = self.instance(name)?.workload;
         let workload = self.workloads.get_mut(&name).with_context(|| format!("find the workload {name}"))?;
-        let fixed = ["namespace", "kind"];
+        let fixed = ["namespace", "kind", "cluster"];
         if let Some((key, value)) = rows.iter().find(|(key, _)| fixed.contains(&key.as_str())) {
             anyhow::bail!("change {key:?} of {workload} to {value:?}: it is settled when a workload is made");
         }
@@ -371,7 +402,7 @@ impl World {
     /// Writes ServiceIntentions, one per destination, with every source that steps named.
     async fn apply_intentions(&mut self) -> Result<()> {
         let bed = self.bed_now()?;
-        let mut destinations: Vec<String> =
+        let mut destinations: Vec<To> =
             self.intentions.iter().filter(|(_, i)| !i.applied).map(|((d, _), _)| d.clone()).collect();
         destinations.dedup();
         let mut written = Vec::new();
@@ -380,13 +411,16 @@ impl World {
                 .intentions
                 .iter()
                 .filter(|((d, _), _)| *d == destination)
-                .map(|((_, source), i)| json!({"name": source, "action": if i.allowed { "allow" } else { "deny" }}))
+                .map(|((_, source), i)| source.object(i.allowed))
                 .collect();
+            let To { cluster, destination } = destination;
+            let api = bed.at(cluster.as_deref()).cluster();
             // no object can be called `*`
             let name = destination.replace('*', "any");
-            let there = bed.cluster().get("ServiceIntentions", "default", &name).await?.unwrap_or_default();
+            let there = api.get("ServiceIntentions", "default", &name).await?.unwrap_or_default();
             // what a resource of the step's own says about others stays
-            let named = |source: &Value| sources.iter().any(|s: &Value| s["name"] == source["name"]);
+            let named =
+                |source: &Value| sources.iter().any(|s| s["name"] == source["name"] && s["peer"] == source["peer"]);
             let others = there["spec"]["sources"].as_array().into_iter().flatten().filter(|s| !named(s)).cloned();
             let all: Vec<Value> = others.chain(sources.iter().cloned()).collect();
             let object = json!({
@@ -394,11 +428,11 @@ impl World {
                 "metadata": {"name": name, "namespace": "default"},
                 "spec": {"destination": {"name": destination}, "sources": all},
             });
-            bed.cluster().apply(&object).await.with_context(|| format!("write the intentions of {destination}"))?;
-            written.push(object);
+            api.apply(&object).await.with_context(|| format!("write the intentions of {destination}"))?;
+            written.push((cluster, object));
         }
-        for object in &written {
-            self.taken_over(object).await?;
+        for (cluster, object) in &written {
+            self.taken_over(cluster.as_deref(), object).await?;
         }
         for intention in self.intentions.values_mut() {
             intention.applied = true;

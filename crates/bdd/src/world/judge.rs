@@ -84,7 +84,7 @@ impl World {
     }
 
     fn refuse_ready(&self, workload: &Workload) -> Result<()> {
-        let pods = self.bed_now()?.pods().of(&workload.namespace, &workload.name);
+        let pods = self.bed_now()?.at(workload.at()).pods().of(&workload.namespace, &workload.name);
         match pods.iter().find(|p| has_condition(p, "Ready")) {
             Some(pod) => bail!("expected that {workload} stays unready, and {} is ready", pod.name_any()),
             None => Ok(()),
@@ -96,13 +96,13 @@ impl World {
         if let Some(refusal) = self.refusal(workload).await? {
             return Ok(Some(format!("refused: {refusal}")));
         }
-        let pods = self.bed_now()?.pods().of(&workload.namespace, &workload.name);
+        let pods = self.bed_now()?.at(workload.at()).pods().of(&workload.namespace, &workload.name);
         if let Some(why) = pods.iter().find_map(|p| decided_against(p)) {
             return Ok(Some(why));
         }
         // everything runs, and a probe has spoken against it
         if pods.iter().any(|p| has_started(p)) {
-            let events = self.bed_now()?.cluster().list("Event", &workload.namespace, "").await?;
+            let events = self.bed_now()?.at(workload.at()).cluster().list("Event", &workload.namespace, "").await?;
             let unhealthy = |e: &&Value| {
                 let of = e["involvedObject"]["name"].as_str().unwrap_or_default();
                 e["reason"] == "Unhealthy" && pods.iter().any(|p| p.name_any() == of)
@@ -115,12 +115,12 @@ impl World {
     /// Admission's refusal of a workload: of the object itself, or of the Pods that its controller wanted to make.
     async fn refusal(&self, workload: &Workload) -> Result<Option<String>> {
         if let Some(submission) = &self.submission
-            && submission.workload == workload.name
+            && submission.workload == workload.key()
             && let Some(refusal) = &submission.refused
         {
             return Ok(Some(refusal.clone()));
         }
-        let events = self.bed_now()?.cluster().list("Event", &workload.namespace, "").await?;
+        let events = self.bed_now()?.at(workload.at()).cluster().list("Event", &workload.namespace, "").await?;
         let failed = events.iter().find(|e| {
             let of = e["involvedObject"]["name"].as_str().unwrap_or_default();
             e["reason"] == "FailedCreate" && (of == workload.name || of.starts_with(&format!("{}-", workload.name)))
@@ -136,7 +136,7 @@ impl World {
         let start = Instant::now();
         loop {
             let refusal = self.refusal(&workload).await?;
-            let exists = !bed.pods().of(&workload.namespace, &workload.name).is_empty();
+            let exists = !bed.at(workload.at()).pods().of(&workload.namespace, &workload.name).is_empty();
             match (meant, refusal, exists) {
                 (Admission::Accepted, None, true) | (Admission::Rejected, Some(_), false) => return Ok(()),
                 (Admission::Accepted, Some(refusal), _) => bail!("expected {workload} to be accepted: {refusal}"),
@@ -144,7 +144,7 @@ impl World {
                 _ if start.elapsed() >= bed.timing().patience => {
                     bail!(
                         "waited for the submission of {workload} to be {meant}; seen last: {}",
-                        self.diagnose(&workload.name).await
+                        self.diagnose(&workload.key()).await
                     )
                 }
                 _ => bed.pods().changed(Duration::from_millis(50)).await,
@@ -203,8 +203,8 @@ impl World {
         };
         for name in names {
             let workload = self.spec(&name)?;
-            let pods = bed.pods().of(&workload.namespace, &workload.name);
-            for event in bed.cluster().list("Event", &workload.namespace, "").await? {
+            let pods = bed.at(workload.at()).pods().of(&workload.namespace, &workload.name);
+            for event in bed.at(workload.at()).cluster().list("Event", &workload.namespace, "").await? {
                 let of = event["involvedObject"]["name"].as_str().unwrap_or_default();
                 if of.starts_with(&workload.name) && event["type"] == "Warning" {
                     let place = format!("the event {} of {of}", event["reason"].as_str().unwrap_or_default());
@@ -229,7 +229,11 @@ impl World {
                         ));
                     }
                     for previous in [false, true] {
-                        let log = bed.cluster().log(&workload.namespace, &pod.name_any(), &s.name, previous).await;
+                        let log = bed
+                            .at(workload.at())
+                            .cluster()
+                            .log(&workload.namespace, &pod.name_any(), &s.name, previous)
+                            .await;
                         said.extend(log.ok().filter(|l| !l.is_empty()).map(|l| (format!("the log of {place}"), l)));
                     }
                 }
@@ -246,7 +250,7 @@ impl World {
         let grace = self.settings.shutdown_grace()?.unwrap_or(30);
         let deadline = Instant::now() + bed.timing().ready + Duration::from_secs(grace.into());
         loop {
-            let pods = bed.pods().of(&workload.namespace, &workload.name);
+            let pods = bed.at(workload.at()).pods().of(&workload.namespace, &workload.name);
             let phase = |p: &k8s_openapi::api::core::v1::Pod| p.status.as_ref().and_then(|s| s.phase.clone());
             if !pods.is_empty() && pods.iter().all(|p| phase(p).as_deref() == Some("Succeeded")) {
                 return Ok(());
@@ -266,6 +270,6 @@ impl World {
             None => self.visitor(&pod, uid).await?,
         };
         let command = ["/bin/sh", "-c", line].map(str::to_owned);
-        self.bed_now()?.cluster().exec(&pod.namespace, &pod.name, &container, &command, None).await
+        self.bed_now()?.at(pod.at()).cluster().exec(&pod.namespace, &pod.name, &container, &command, None).await
     }
 }

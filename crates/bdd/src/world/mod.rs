@@ -1,6 +1,7 @@
 //! The World: what a scenario has declared, the bed it runs on once it needs one, and what came of its last action.
 
 mod ask;
+mod clusters;
 mod declare;
 mod judge;
 mod ready;
@@ -22,11 +23,12 @@ use crate::pods::PodRef;
 use crate::settings::Settings;
 use crate::suite::Suite;
 use crate::timeline::Timeline;
+use crate::topology::Topology;
 use crate::vocabulary::parameters::Verdict;
 use crate::workload::Workload;
 
 pub use ask::Loop;
-pub use declare::{Intention, Refusal, Submission};
+pub use declare::{Intention, Refusal, Source, Submission, To};
 
 /// How every token begins that requests carry.
 pub const CANARY_PREFIX: &str = "canary-";
@@ -65,11 +67,13 @@ pub struct World {
     pub timeline: Timeline,
     /// What was said about the mesh.
     pub settings: Settings,
+    /// The clusters, where a step named several.
+    topology: Option<Topology>,
     /// The cluster, once a step needed one.
     bed: Option<Arc<dyn Bed>>,
-    /// Workloads by name.
+    /// Workloads by what each is known by: [`Workload::key`].
     pub workloads: BTreeMap<String, Workload>,
-    /// Names of workloads in the order of their declaration; those already applied are not in it.
+    /// Workloads in the order of their declaration; those already applied are not in it.
     pending: Vec<String>,
     /// Workloads that were submitted without waiting: nothing waits for their readiness.
     submitted: Vec<String>,
@@ -88,17 +92,21 @@ pub struct World {
     /// External endpoints by name.
     externals: BTreeMap<String, std::net::SocketAddr>,
     /// Intentions by destination and source.
-    intentions: BTreeMap<(String, String), Intention>,
-    /// Custom resources to apply: kind, name and spec.
-    resources: Vec<serde_json::Value>,
+    intentions: BTreeMap<(To, Source), Intention>,
+    /// Custom resources to apply, each with its cluster.
+    resources: Vec<(Option<String>, serde_json::Value)>,
+    /// What clusters share.
+    shared: clusters::Shared,
     /// Pods of each workload, in the order they were first seen.
     roster: HashMap<String, Vec<PodRef>>,
     /// The last action.
     pub last: Option<Last>,
     /// Requests that go on until the scenario ends.
     pub loops: Vec<Loop>,
-    /// Every token that was sent.
+    /// Every token that was to be sent.
     pub canaries: Vec<String>,
+    /// The hosts and the local addresses of the connections that were to carry them.
+    pub carriers: Vec<(String, Option<std::net::SocketAddr>)>,
     /// What became of the last submission.
     pub submission: Option<Submission>,
     /// Why the last change of a custom resource was refused, if it was.
@@ -183,17 +191,23 @@ impl World {
     /// The bed; built, and everything declared so far applied, by the first call.
     pub(crate) async fn bed(&mut self) -> Result<Arc<dyn Bed>> {
         if self.bed.is_none() {
-            self.settings.buildable()?;
+            self.settings.buildable(self.topology.as_ref())?;
             let suite = Arc::clone(self.suite()?);
             let edited = suite.settings.saboteur.is_some_and(|s| s.rule_edit().is_some());
             if edited || self.settings.failing_rule()?.is_some() {
                 self.settings.go_through_iptables();
             }
-            let bed = crate::bed::sim::SimBed::start(&suite, &self.settings, &self.folder, &self.timeline, self.bulk)
-                .await
-                .context("start the lab")?;
+            let order = crate::bed::sim::Order {
+                suite: &suite,
+                settings: &self.settings,
+                topology: self.topology.as_ref(),
+                folder: &self.folder,
+                timeline: &self.timeline,
+                bulk: self.bulk,
+            };
+            let bed = crate::bed::sim::start(&order).await.context("start the lab")?;
             self.timeline.note("the lab is up");
-            self.bed = Some(Arc::new(bed));
+            self.bed = Some(bed);
             if self.settings.default_intention == Some(Verdict::Deny) {
                 self.bed_now()?.default_intention(Verdict::Deny).await?;
             }
@@ -242,7 +256,9 @@ impl World {
         }
         if let Some(bed) = self.bed.take() {
             if let Ok(suite) = self.suite() {
-                suite.ready(bed.pods().ready_times());
+                for part in bed.parts() {
+                    suite.ready(part.pods().ready_times());
+                }
             }
             crate::evidence::collect(self, bed.as_ref()).await;
             if let (Some(_), Some(suite)) = (&self.failure, self.suite.as_ref().filter(|s| s.settings.keep)) {

@@ -100,7 +100,7 @@ impl World {
 
     /// Impairs the links of a workload's Pods, if that is how it was described. Before they are ready, nothing is wrong with them.
     async fn impair(&mut self, name: &str) -> Result<()> {
-        let Some(impairment) = self.workloads.get(name).and_then(|workload| workload.link) else { return Ok(()) };
+        let Some(impairment) = self.find(name).and_then(|workload| workload.link) else { return Ok(()) };
         for pod in self.pods(name).await? {
             if self.impaired.insert(pod.host()) {
                 self.bed_now()?.impair(&pod, impairment).await?;
@@ -111,8 +111,8 @@ impl World {
 
     /// Whether all Pods that a workload should have are there and ready, and no other is.
     pub(crate) fn is_ready(&self, name: &str) -> Result<bool> {
-        let Some(workload) = self.workloads.get(name) else { return Ok(false) };
-        let pods = self.bed_now()?.pods().of(&workload.namespace, &workload.name);
+        let Some(workload) = self.find(name) else { return Ok(false) };
+        let pods = self.bed_now()?.at(workload.at()).pods().of(&workload.namespace, &workload.name);
         if workload.controller == Controller::Job {
             return Ok(!pods.is_empty());
         }
@@ -139,7 +139,7 @@ impl World {
         let workload = self.spec(name)?;
         let deadline = Instant::now() + bed.timing().ready;
         loop {
-            let pods = bed.pods().of(&workload.namespace, &workload.name);
+            let pods = bed.at(workload.at()).pods().of(&workload.namespace, &workload.name);
             if pods.iter().any(|pod| is_so(pod)) {
                 return Ok(());
             }
@@ -155,7 +155,7 @@ impl World {
         let Ok(bed) = self.bed_now() else { return };
         let deadline = Instant::now() + bed.timing().patience;
         let waits = || {
-            let found = bed.pods().get(&pod.namespace, &pod.name)?;
+            let found = bed.at(pod.at()).pods().get(&pod.namespace, &pod.name)?;
             let sidecar = statuses(&found).find(|s| s.name == redirect::contract::SIDECAR_CONTAINER)?;
             (!sidecar.ready).then_some(())
         };
@@ -182,19 +182,17 @@ impl World {
     pub(crate) async fn diagnose(&self, text: &str) -> String {
         let Ok(bed) = self.bed_now() else { return "no lab".to_owned() };
         let name = text.split('/').next().unwrap_or(text);
-        let workload =
-            self.workloads.get(name).or_else(|| self.workloads.get(name.rsplit_once('-').map_or(name, |(w, _)| w)));
-        let Some(workload) = workload else { return format!("no workload {text:?}") };
-        let pods = bed.pods().of(&workload.namespace, &workload.name);
+        let Some(workload) = self.find(name) else { return format!("no workload {text:?}") };
+        let pods = bed.at(workload.at()).pods().of(&workload.namespace, &workload.name);
         let mut text = String::new();
         if pods.is_empty() {
             text.push_str("there is no Pod");
         }
         for pod in &pods {
-            self.describe(pod, &mut text).await;
+            self.describe(bed.at(workload.at()).pods().reference(pod), pod, &mut text).await;
         }
         let names: BTreeSet<String> = pods.iter().map(|p| p.name_any()).collect();
-        let events = bed.cluster().list("Event", &workload.namespace, "").await.unwrap_or_default();
+        let events = bed.at(workload.at()).cluster().list("Event", &workload.namespace, "").await.unwrap_or_default();
         let about = |e: &&serde_json::Value| {
             let object = e["involvedObject"]["name"].as_str().unwrap_or_default();
             names.contains(object) || object.starts_with(&workload.name)
@@ -216,9 +214,8 @@ impl World {
         text
     }
 
-    async fn describe(&self, pod: &Pod, text: &mut String) {
-        let name = pod.name_any();
-        let namespace = pod.namespace().unwrap_or_default();
+    async fn describe(&self, found: PodRef, pod: &Pod, text: &mut String) {
+        let PodRef { namespace, name, .. } = &found;
         let phase = pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
         let _ = write!(text, "\n  Pod {namespace}/{name} {phase}");
         for c in pod.status.iter().flat_map(|s| s.conditions.iter().flatten()) {
@@ -242,9 +239,10 @@ impl World {
             if !s.ready
                 && let Ok(bed) = self.bed_now()
             {
-                let mut log = bed.cluster().log(&namespace, &name, &s.name, false).await.unwrap_or_default();
+                let mut log =
+                    bed.at(found.at()).cluster().log(namespace, name, &s.name, false).await.unwrap_or_default();
                 if log.is_empty() && s.restart_count > 0 {
-                    log = bed.cluster().log(&namespace, &name, &s.name, true).await.unwrap_or_default();
+                    log = bed.at(found.at()).cluster().log(namespace, name, &s.name, true).await.unwrap_or_default();
                 }
                 for line in log.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev() {
                     let _ = write!(text, "\n      | {line}");

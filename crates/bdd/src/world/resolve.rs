@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::World;
 use crate::address::{self, Family, Function, Piece};
-use crate::later::{Issue, comes_with};
 use crate::pods::{PodRef, is_going};
 use crate::workload::{Instance, Workload, fixture};
 
@@ -23,11 +22,59 @@ const OUTSIDER: &str = "outsider";
 impl World {
     /// The instance that a step names; `outsider` comes to be when it is first named.
     pub(crate) fn instance(&mut self, text: &str) -> Result<Instance> {
-        if text.split('/').next() == Some(OUTSIDER) && !self.workloads.contains_key(OUTSIDER) {
-            self.workloads.insert(OUTSIDER.to_owned(), fixture(OUTSIDER));
-            self.pending.push(OUTSIDER.to_owned());
+        if text.split('/').next() == Some(OUTSIDER) && self.named(OUTSIDER).next().is_none() {
+            let key = self.take_in(fixture(OUTSIDER))?;
+            self.pending.push(key);
         }
-        Instance::parse(text, |name| self.workloads.contains_key(name))
+        self.parsed(text)
+    }
+
+    /// The instance that a step names, if it has come to be.
+    pub(crate) fn parsed(&self, text: &str) -> Result<Instance> {
+        Instance::parse(text, |name, cluster| {
+            let mut found = self.named(name).filter(|(_, w)| cluster.is_none_or(|cluster| w.at() == Some(cluster)));
+            let first = found.next().map(|(key, _)| key.clone());
+            if let (Some(first), Some((second, _))) = (&first, found.next()) {
+                bail!("find the workload {name:?}: there are several, {first} and {second}; say which is meant");
+            }
+            Ok(first)
+        })
+    }
+
+    /// Workloads of a name: one, or one in each of several clusters.
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a String, &'a Workload)> {
+        self.workloads.iter().filter(move |(_, workload)| workload.name == name)
+    }
+
+    /// What every workload is known by that a step may mean.
+    pub(crate) fn meant(&mut self, text: &str) -> Vec<String> {
+        match self.instance(text) {
+            Ok(instance) => vec![instance.workload],
+            Err(_) => self.named(text).map(|(key, _)| key.clone()).collect(),
+        }
+    }
+
+    /// The workload that a name means, if one does.
+    pub(crate) fn find(&self, text: &str) -> Option<&Workload> {
+        self.workloads.get(&self.parsed(text).ok()?.workload)
+    }
+
+    /// Adds a workload, in the first of several clusters if it names none, and says what it is known by.
+    pub(super) fn take_in(&mut self, mut workload: Workload) -> Result<String> {
+        match (&self.topology, &workload.cluster) {
+            (None, Some(cluster)) => {
+                bail!("have {workload} in the cluster {cluster}: there is one cluster, unless a step names several")
+            }
+            (Some(topology), Some(cluster)) if !topology.has(cluster) => {
+                let all = topology.clusters.join(", ");
+                bail!("have {workload} in the cluster {cluster}: the clusters are {all}")
+            }
+            (Some(topology), None) => workload.cluster = topology.clusters.first().cloned(),
+            _ => {}
+        }
+        let key = workload.key();
+        self.workloads.insert(key.clone(), workload);
+        Ok(key)
     }
 
     /// The workload that a step names.
@@ -39,10 +86,10 @@ impl World {
     /// The Pods of a workload in the order in which they were first seen; those that are gone stay in it.
     fn roll_call(&mut self, workload: &Workload) -> Result<Vec<(PodRef, Option<Arc<Pod>>)>> {
         let bed = self.bed_now()?;
-        let live = bed.pods().of(&workload.namespace, &workload.name);
-        let roster = self.roster.entry(workload.name.clone()).or_default();
+        let live = bed.at(workload.at()).pods().of(&workload.namespace, &workload.name);
+        let roster = self.roster.entry(workload.key()).or_default();
         for pod in &live {
-            let mut found = PodRef::from(&**pod);
+            let mut found = bed.at(workload.at()).pods().reference(pod);
             if !found.addresses.is_empty() {
                 found.addresses.extend(bed.unannounced(&found));
             }
@@ -56,7 +103,7 @@ impl World {
                 None => roster.push(found),
             }
         }
-        let find = |known: &PodRef| bed.pods().get(&known.namespace, &known.name);
+        let find = |known: &PodRef| bed.at(known.at()).pods().get(&known.namespace, &known.name);
         Ok(roster.iter().map(|known| (known.clone(), find(known))).collect())
     }
 
@@ -71,7 +118,7 @@ impl World {
         let instance = self.instance(text)?;
         let bed = self.bed().await?;
         let leaving = self.leaving.get(&instance.workload).filter(|_| !instance.one);
-        if let Some(leaving) = leaving.filter(|pod| bed.pods().get(&pod.namespace, &pod.name).is_some()) {
+        if let Some(leaving) = leaving.filter(|pod| bed.at(pod.at()).pods().get(&pod.namespace, &pod.name).is_some()) {
             return Ok(leaving.clone());
         }
         let workload = self.spec(&instance.workload)?;
@@ -119,12 +166,12 @@ impl World {
         if name == OUTSIDER {
             self.instance(name)?;
         }
-        let (namespace, service) = match self.workloads.get(name) {
-            Some(workload) => (workload.namespace.clone(), workload.service_name().to_owned()),
-            None => ("default".to_owned(), name.to_owned()),
+        let (cluster, namespace, service) = match self.find(name) {
+            Some(w) => (w.cluster.clone(), w.namespace.clone(), w.service_name().to_owned()),
+            None => (None, "default".to_owned(), name.to_owned()),
         };
         let bed = self.bed().await?;
-        let object = bed.cluster().get("Service", &namespace, &service).await?;
+        let object = bed.at(cluster.as_deref()).cluster().get("Service", &namespace, &service).await?;
         let object = object.with_context(|| format!("find the Service {namespace}/{service}"))?;
         let many = object["spec"]["clusterIPs"].as_array().cloned().unwrap_or_default();
         let all = many.iter().chain([&object["spec"]["clusterIP"]]);
@@ -150,7 +197,7 @@ impl World {
     #[must_use]
     pub(crate) fn is_external(&self, name: &str) -> bool {
         let known = || self.externals.contains_key(name) || EXTERNALS.iter().any(|(known, _)| *known == name);
-        !self.workloads.contains_key(name) && known()
+        self.named(name).next().is_none() && known()
     }
 
     /// Every address of an external endpoint, that which it was given first.
@@ -180,11 +227,12 @@ impl World {
             Function::ClusterIp(x, family) => of_family(&self.service_ips(x).await?, *family),
             Function::External(x, family) => of_family(&self.external_addresses(x).await?, *family),
             Function::VirtualIp(x) => {
-                let (namespace, service) = match self.workloads.get(x) {
-                    Some(w) => (w.namespace.clone(), w.consul_service().to_owned()),
-                    None => ("default".to_owned(), x.clone()),
+                let (cluster, namespace, service) = match self.find(x) {
+                    Some(w) => (w.cluster.clone(), w.namespace.clone(), w.consul_service().to_owned()),
+                    None => (None, "default".to_owned(), x.clone()),
                 };
                 let bed = self.bed().await?;
+                let bed = bed.at(cluster.as_deref());
                 let timing = bed.timing();
                 let awaited = format!("a virtual IP of {service}");
                 let look = async || bed.virtual_ip(&namespace, &service).ok_or("the mesh has given none");
@@ -203,7 +251,7 @@ impl World {
         for (i, piece) in pieces.iter().enumerate() {
             match piece {
                 Piece::Text(text) => resolved.push_str(text),
-                Piece::Call(Function::Node) if self.workloads.contains_key("node") => resolved.push_str("node"),
+                Piece::Call(Function::Node) if self.find("node").is_some() => resolved.push_str("node"),
                 Piece::Call(function) => {
                     let ip = self.address_of(function).await?;
                     let in_url = resolved.ends_with("//")
@@ -239,8 +287,8 @@ impl World {
     /// Every address by which a workload's Pods may be dialled through its Services.
     async fn virtual_addresses(&mut self, workload: &Workload) -> Result<Vec<IpAddr>> {
         let bed = self.bed().await?;
-        let mut found = self.service_ips(&workload.name).await.unwrap_or_default();
-        found.extend(bed.virtual_ip(&workload.namespace, workload.consul_service()));
+        let mut found = self.service_ips(&workload.key()).await.unwrap_or_default();
+        found.extend(bed.at(workload.at()).virtual_ip(&workload.namespace, workload.consul_service()));
         Ok(found)
     }
 
@@ -301,7 +349,7 @@ impl World {
             address::Host::Name(name) => match name.parse::<IpAddr>() {
                 Ok(ip) => Host::new(name, [ip]),
                 Err(_) if self.is_external(&name) => Host::new(name.clone(), self.external_addresses(&name).await?),
-                Err(_) if name.contains('.') && Instance::parse(&name, |n| self.workloads.contains_key(n)).is_err() => {
+                Err(_) if name.contains('.') && self.parsed(&name).is_err() => {
                     let first = name.split('.').next().unwrap_or_default().to_owned();
                     self.pod_host(&first).await?
                 }
@@ -311,24 +359,25 @@ impl World {
         Ok((host, endpoint.port))
     }
 
-    /// A workload and all its Pods as one destination: every address of it.
-    pub(crate) async fn whole(&mut self, text: &str) -> Result<Host> {
+    /// A workload and all its Pods as one destination: every address of it. Of a name that several clusters have, what it means in the
+    /// client's, where other clusters give the same addresses to others.
+    pub(crate) async fn whole(&mut self, text: &str, client: &PodRef) -> Result<Host> {
         let endpoint = address::endpoint(text);
         let address::Host::Name(name) = endpoint.host else { return Ok(self.host(text).await?.0) };
-        if !self.workloads.contains_key(&name) {
+        let mut keys = self.meant(&name);
+        keys.retain(|key| self.workloads.get(key).is_some_and(|workload| workload.name == name));
+        if keys.len() > 1 && self.is_peered() {
+            keys.retain(|key| self.workloads.get(key).is_some_and(|workload| workload.at() == client.at()));
+        }
+        if keys.is_empty() {
             return Ok(self.host(text).await?.0);
         }
-        let workload = self.spec(&name)?;
-        let mut addresses = self.virtual_addresses(&workload).await?;
-        addresses.extend(self.pods(&name).await?.into_iter().flat_map(|p| p.addresses));
-        Ok(Host::new(name, addresses))
-    }
-
-    /// Refuses names of other clusters in answers.
-    pub(crate) fn answerer(&mut self, text: &str) -> Result<Instance> {
-        if let Some((_, cluster)) = text.split_once('@') {
-            return Err(comes_with(&format!("an answer from the cluster {cluster}"), Issue::Clusters));
+        let mut addresses = Vec::new();
+        for key in keys {
+            let workload = self.spec(&key)?;
+            addresses.extend(self.virtual_addresses(&workload).await?);
+            addresses.extend(self.pods(&key).await?.into_iter().flat_map(|p| p.addresses));
         }
-        self.instance(text)
+        Ok(Host::new(name, addresses))
     }
 }

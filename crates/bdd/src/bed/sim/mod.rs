@@ -7,30 +7,30 @@ mod images;
 mod observer;
 mod processes;
 mod servers;
+mod start;
+
+pub use start::{Order, start};
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
-use capture::{Place, ProxyPorts, Recorder};
+use capture::{Place, Recorder};
 use netns::NetNs;
 use redirect::contract;
-use sim::{Dial as _, Families, Impairment, Lab, LabOptions, Primary, ProbeOutcome, SandboxObserver};
+use sim::{Dial as _, Families, Impairment, Lab, Primary, ProbeOutcome};
 
 use super::{Bed, Credentials, RuleDump, Timing};
 use crate::cluster::Cluster;
-use crate::evidence::Folder;
-use crate::install::{self, cni::Cni};
-use crate::later::{Issue, comes_with};
+use crate::install;
+use crate::install::cni::Cni;
+use crate::install::gateway::Gateways;
 use crate::pods::{PodRef, Pods, has_condition, is_going};
 use crate::settings::Settings;
-use crate::suite::Suite;
-use crate::timeline::Timeline;
 use crate::vocabulary::parameters::{Certificate, Component, State, Verdict};
-use crate::world::CANARY_PREFIX;
 
 use external::Externals;
 use observer::Taps;
@@ -44,17 +44,15 @@ const READY: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Streams from this size on would overrun the buffers that interfaces get otherwise.
-const BULK: u64 = 1 << 20;
-/// What a buffer for a stream has beyond the stream itself.
-const SLACK: usize = 16 << 20;
-/// The most that an interface's buffer takes; there are about ten interfaces.
-const BUFFER_LIMIT: usize = 256 << 20;
-
 /// A lab, the mesh's servers, and the recorder of all packets.
 pub struct SimBed {
+    /// The cluster's, where there are several.
+    name: Option<String>,
     lab: Lab,
-    servers: Servers,
+    /// Those of its datacenter.
+    servers: Arc<Servers>,
+    /// Whether they are in this cluster, where there are several.
+    has_servers: bool,
     cluster: Cluster,
     pods: Pods,
     taps: Arc<Taps>,
@@ -68,111 +66,13 @@ pub struct SimBed {
 }
 
 impl SimBed {
-    /// Builds everything, for a scenario whose longest stream has `bulk` bytes, and returns when Pods can be created and are injected.
-    ///
-    /// # Errors
-    /// Which part did not come up, and why.
-    pub async fn start(
-        suite: &Suite,
-        settings: &Settings,
-        folder: &Folder,
-        timeline: &Timeline,
-        bulk: u64,
-    ) -> Result<Self> {
-        let name = format!("lab-{}", suite.number());
-        let work = suite.work.join(&name);
-        let ports = ProxyPorts {
-            outbound: contract::OUTBOUND_PORT,
-            inbound: contract::INBOUND_PORT,
-            dns: contract::CONSUL_DNS_PORT,
-        };
-        let recorder = Recorder::new(folder.path().join("packets"), ports).context("start the recorder")?;
-        let mut recorder = recorder.with_marker(CANARY_PREFIX);
-        if bulk >= BULK {
-            // headers come on top, and what the kernel leaves unused of a block that it hands over for its age
-            let bytes = usize::try_from(bulk + bulk / 2).unwrap_or(usize::MAX).saturating_add(SLACK);
-            recorder = recorder.with_buffer(bytes.min(BUFFER_LIMIT));
-        }
-        let taps = Arc::new(Taps::new(Arc::new(recorder), timeline.clone()));
-        let observer: Arc<dyn SandboxObserver> = Arc::clone(&taps) as Arc<dyn SandboxObserver>;
-        let saboteur = suite.settings.saboteur;
-        let families = settings.families()?;
-        let lab = Lab::start(LabOptions {
-            name,
-            nodes: settings.nodes()?,
-            families,
-            scratch: work.join("scratch"),
-            artifacts: folder.path().join("lab"),
-            images: images::table(&suite.settings, settings, &work.join("scripts"))?,
-            observer,
-            tempo: TEMPO,
-            lacks: settings.lacks()?,
-            tamper: saboteur.and_then(|s| s.api_tamper()),
-            hands_over_annotations: settings.passes_annotations()?,
-        })
-        .await?;
-        match Self::furnish(suite, settings, &lab, &work, &taps, timeline).await {
-            Ok((servers, pods, cluster)) => Ok(Self {
-                servers,
-                cluster,
-                pods,
-                taps,
-                externals: Externals::new(suite.settings.bin_dir.join("workload")),
-                stopped: Stopped::default(),
-                datacenter: settings.datacenter().to_owned(),
-                families,
-                work,
-                outer_pid: suite.settings.outer_pid,
-                primary: settings.primary_network()?,
-                lab,
-            }),
-            Err(error) => {
-                lab.stop().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// The mesh's servers and the webhook.
-    async fn furnish(
-        suite: &Suite,
-        settings: &Settings,
-        lab: &Lab,
-        work: &Path,
-        taps: &Taps,
-        timeline: &Timeline,
-    ) -> Result<(Servers, Pods, Cluster)> {
-        timeline.note("the cluster is up");
-        if lab.nodes().len() > 1 {
-            for node in lab.nodes() {
-                taps.station(&node.netns, &node.name, Place::Uplink).await;
-            }
-        }
-        let cluster = Cluster::new(lab.client());
-        let pods = Pods::watch(lab.internal_client());
-        install::kinds(&cluster).await?;
-        let servers = Servers::new(lab, settings, suite.settings.saboteur, work.join("servers"))?;
-        forward(lab, settings, servers.dns())?;
-        let plugin = async {
-            match settings.is_cni()? {
-                true => {
-                    Cni { cluster: &cluster, pods: &pods, nodes: lab.nodes().len(), patience: READY }
-                        .install(settings)
-                        .await
-                }
-                false => Ok(()),
-            }
-        };
-        let address = servers.address();
-        tokio::try_join!(plugin, install::webhook(&cluster, &pods, settings, &address, READY))?;
-        reachable(lab, &cluster).await?;
-        timeline.note("the webhook is up");
-        Ok((servers, pods, cluster))
-    }
-
     fn netns(&self, pod: &PodRef) -> Result<NetNs> {
         let sandbox = self.taps.sandbox(&pod.namespace, &pod.name);
         Ok(sandbox.with_context(|| format!("find the network of {}", pod.host()))?.netns)
+    }
+
+    fn gateways_here(&self) -> Gateways<'_> {
+        Gateways { cluster: &self.cluster, pods: &self.pods, patience: READY }
     }
 
     fn cni(&self) -> Cni<'_> {
@@ -187,7 +87,7 @@ impl SimBed {
             if !injected || is_going(&pod) || !has_condition(&pod, "Ready") {
                 continue;
             }
-            let found = PodRef::from(&*pod);
+            let found = self.pods.reference(&pod);
             let Ok(netns) = self.netns(&found) else { continue };
             let lacking = async {
                 let dump = admin::dump(&netns).await?;
@@ -225,6 +125,18 @@ fn forward(lab: &Lab, settings: &Settings, dns: SocketAddr) -> Result<()> {
 
 #[async_trait]
 impl Bed for SimBed {
+    fn at(&self, _: Option<&str>) -> &dyn Bed {
+        self
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn parts(&self) -> Vec<&dyn Bed> {
+        vec![self]
+    }
+
     fn cluster(&self) -> &Cluster {
         &self.cluster
     }
@@ -247,6 +159,10 @@ impl Bed for SimBed {
 
     fn cluster_dns(&self) -> IpAddr {
         self.lab.cluster_dns()
+    }
+
+    fn gateways(&self) -> Vec<PodRef> {
+        self.gateways_here().all()
     }
 
     fn virtual_ip(&self, namespace: &str, service: &str) -> Option<IpAddr> {
@@ -324,12 +240,13 @@ impl Bed for SimBed {
     }
 
     fn problems(&self) -> Vec<String> {
-        let problems = self.servers.mesh().problems();
+        // servers of several clusters are asked once
+        let problems = if self.has_servers { self.servers.mesh().problems() } else { Vec::new() };
         problems.into_iter().map(|problem| format!("{}: {}", problem.object, problem.message)).collect()
     }
 
     fn rejected(&self) -> Vec<(String, String)> {
-        self.servers.rejected()
+        if self.has_servers { self.servers.rejected() } else { Vec::new() }
     }
 
     async fn credentials(&self, certificate: &Certificate, namespace: &str, service: &str) -> Result<Credentials> {
@@ -356,11 +273,12 @@ impl Bed for SimBed {
         settings: &Settings,
     ) -> Result<()> {
         match (component, of, state) {
+            (Component::ControlPlane, ..) if !self.has_servers => {}
             (Component::ControlPlane, _, State::Stopped | State::Killed) => self.servers.stop().await,
-            (Component::ControlPlane, _, State::Started) => self.servers.start(&self.lab)?,
+            (Component::ControlPlane, _, State::Started) => self.servers.start()?,
             (Component::ControlPlane, _, State::Restarted) => {
                 self.servers.stop().await;
-                self.servers.start(&self.lab)?;
+                self.servers.start()?;
             }
             (Component::Proxy, Some(pod), State::Stopped) => self.stopped.stop(self.netns(pod)?)?,
             (Component::Proxy, Some(pod), State::Started) => self.stopped.start(&self.netns(pod)?)?,
@@ -390,8 +308,13 @@ impl Bed for SimBed {
                     self.lab.restart_node(&node.name, self.primary).await?;
                 }
             }
-            (Component::MeshGateway, _, state) => {
-                return Err(comes_with(&format!("the mesh gateway is {state}"), Issue::Clusters));
+            (Component::MeshGateway, _, State::Stopped) => self.gateways_here().scale(0).await?,
+            (Component::MeshGateway, _, State::Started) => self.gateways_here().scale(1).await?,
+            (Component::MeshGateway, _, State::Restarted | State::Deleted) => {
+                self.gateways_here().replace(None).await?
+            }
+            (Component::MeshGateway, _, State::Killed | State::ForceKilled) => {
+                self.gateways_here().replace(Some(0)).await?;
             }
             (component, _, state) => bail!("have the {component} {state}: this bed does not know how"),
         }
@@ -431,7 +354,9 @@ impl Bed for SimBed {
     }
 
     async fn stop(&self) {
-        self.servers.mesh().stop();
+        if self.has_servers {
+            self.servers.mesh().stop();
+        }
         self.lab.stop().await;
         // what is left is on a file system that goes with the sandbox
         let _ = std::fs::remove_dir_all(&self.work);

@@ -9,13 +9,15 @@ use futures::future::join_all;
 use netns::NetNs;
 use sim::{SandboxInfo, SandboxObserver};
 
+use crate::install::gateway;
 use crate::timeline::Timeline;
 
 /// Records every Pod of the scenario. The mesh's own Pods talk to servers outside the mesh and are not part of any
-/// statement.
+/// statement, but for its gateways.
 pub(super) struct Taps {
     pub(super) recorder: Arc<Recorder>,
     pub(super) timeline: Timeline,
+    cluster: Option<Arc<str>>,
     sandboxes: Mutex<HashMap<(String, String), SandboxInfo>>,
     /// By the Pod's uid: one of the same name may begin before the one before it has ended.
     taps: Mutex<HashMap<String, Vec<Tap>>>,
@@ -27,8 +29,9 @@ const STATION: usize = 16 << 20;
 const MESH: &str = "consul";
 
 impl Taps {
-    pub(super) fn new(recorder: Arc<Recorder>, timeline: Timeline) -> Self {
-        Self { recorder, timeline, sandboxes: Mutex::default(), taps: Mutex::default() }
+    /// Of a cluster, which has a name where there are several.
+    pub(super) fn new(recorder: Arc<Recorder>, timeline: Timeline, cluster: Option<Arc<str>>) -> Self {
+        Self { recorder, timeline, cluster, sandboxes: Mutex::default(), taps: Mutex::default() }
     }
 
     /// A Pod's network, when it has one now.
@@ -55,10 +58,10 @@ impl SandboxObserver for Taps {
     async fn created(&self, sandbox: &SandboxInfo) {
         let key = (sandbox.namespace.clone(), sandbox.pod.clone());
         self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sandbox.clone());
-        if sandbox.namespace == MESH {
+        if sandbox.namespace == MESH && !gateway::is_one(&sandbox.namespace, &sandbox.pod) {
             return;
         }
-        let host = format!("{}/{}", sandbox.namespace, sandbox.pod);
+        let host = crate::pods::host(self.cluster.as_deref(), &sandbox.namespace, &sandbox.pod);
         let (lo, eth0, veth) = tokio::join!(
             self.tap(&sandbox.netns, "lo", &host, Place::Loopback, 0),
             self.tap(&sandbox.netns, "eth0", &host, Place::Eth0, 0),

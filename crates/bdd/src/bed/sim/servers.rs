@@ -1,13 +1,17 @@
 //! The mesh's servers, which can be stopped and started again as those of a cluster can.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use mesh::feed::Rejected;
-use mesh::{Intention, Mesh, MeshOptions};
+use mesh::{Federation, FederationSecret, Intention, Mesh, MeshOptions};
+use netns::NetNs;
 use sim::Lab;
+use tokio::net::TcpStream;
 
 use crate::selftest::Saboteur;
 use crate::settings::Settings;
@@ -15,12 +19,54 @@ use crate::vocabulary::parameters::Verdict;
 
 /// The port of Consul's DNS.
 const DNS: u16 = 8600;
+/// The port at which proxies and other servers are told what these know.
+const FEED: u16 = 8502;
 
-/// The servers of one lab. What they keep is on disk, so that those which start later go on with it.
-pub(super) struct Servers {
-    address: std::net::IpAddr,
+/// Where servers are, and whose they are.
+pub(super) struct Site {
+    netns: NetNs,
+    address: IpAddr,
+    /// The clusters of the datacenter.
+    clusters: Vec<kube::Client>,
     datacenter: String,
     data_dir: PathBuf,
+    federated: Option<Federated>,
+}
+
+/// The federation that a datacenter belongs to.
+#[derive(Clone)]
+pub(super) struct Federated {
+    /// What the primary has others share; `None` in the primary itself.
+    pub(super) secret: Option<FederationSecret>,
+    /// Name of the primary.
+    pub(super) primary: String,
+    /// The others, each with the address of its feed.
+    pub(super) others: Vec<(String, SocketAddr)>,
+}
+
+impl Site {
+    /// Where the lab's control plane is, with `data_dir` as the servers' own.
+    pub(super) fn of(
+        lab: &Lab,
+        clusters: Vec<kube::Client>,
+        datacenter: String,
+        data_dir: PathBuf,
+        federated: Option<Federated>,
+    ) -> Result<Self> {
+        let address = Self::feed(lab)?.ip();
+        Ok(Self { netns: lab.control_plane().netns.clone(), address, clusters, datacenter, data_dir, federated })
+    }
+
+    /// Where those of a lab tell proxies, and other servers, what they know.
+    pub(super) fn feed(lab: &Lab) -> Result<SocketAddr> {
+        let address = lab.control_plane().addresses.first().context("find the address of the mesh's servers")?;
+        Ok(SocketAddr::new(*address, FEED))
+    }
+}
+
+/// The servers of one datacenter. What they keep is on disk, so that those which start later go on with it.
+pub(super) struct Servers {
+    site: Site,
     saboteur: Option<Saboteur>,
     state: Mutex<State>,
 }
@@ -33,15 +79,23 @@ struct State {
     rejected: Vec<(String, Rejected)>,
 }
 
+/// Opens the servers' own connections from where they are.
+struct From(NetNs);
+
+impl mesh::Dial for From {
+    fn dial(&self, to: SocketAddr) -> BoxFuture<'static, std::io::Result<TcpStream>> {
+        let netns = self.0.clone();
+        async move { sim::Dial::dial(&netns, to).await }.boxed()
+    }
+}
+
 impl Servers {
-    /// Starts them where the lab's control plane is, with `data_dir` as theirs.
-    pub(super) fn new(lab: &Lab, settings: &Settings, saboteur: Option<Saboteur>, data_dir: PathBuf) -> Result<Self> {
-        let address = *lab.control_plane().addresses.first().context("find the address of the mesh's servers")?;
+    /// Starts them.
+    pub(super) fn new(site: Site, settings: &Settings, saboteur: Option<Saboteur>) -> Result<Self> {
         let default_intention = intention(settings.default_intention.unwrap_or(Verdict::Allow));
-        let datacenter = settings.datacenter().to_owned();
-        let mesh = launch(lab, address, &datacenter, &data_dir, default_intention, saboteur)?;
+        let mesh = launch(&site, default_intention, saboteur)?;
         let state = State { mesh: Arc::new(mesh), is_running: true, default_intention, rejected: Vec::new() };
-        Ok(Self { address, datacenter, data_dir, saboteur, state: Mutex::new(state) })
+        Ok(Self { site, saboteur, state: Mutex::new(state) })
     }
 
     /// Those that run, or ran last.
@@ -51,12 +105,12 @@ impl Servers {
 
     /// Where they are.
     pub(super) fn address(&self) -> String {
-        self.address.to_string()
+        self.site.address.to_string()
     }
 
     /// Where they answer DNS.
     pub(super) fn dns(&self) -> SocketAddr {
-        SocketAddr::new(self.address, DNS)
+        SocketAddr::new(self.site.address, DNS)
     }
 
     pub(super) fn default_intention(&self, verdict: Verdict) {
@@ -81,12 +135,12 @@ impl Servers {
     }
 
     /// Starts others in their place, unless they run.
-    pub(super) fn start(&self, lab: &Lab) -> Result<()> {
+    pub(super) fn start(&self) -> Result<()> {
         let mut state = self.lock();
         if state.is_running {
             return Ok(());
         }
-        let mesh = launch(lab, self.address, &self.datacenter, &self.data_dir, state.default_intention, self.saboteur)?;
+        let mesh = launch(&self.site, state.default_intention, self.saboteur)?;
         let refused = state.mesh.rejected();
         state.rejected.extend(refused);
         state.mesh = Arc::new(mesh);
@@ -99,28 +153,29 @@ impl Servers {
     }
 }
 
-fn launch(
-    lab: &Lab,
-    address: std::net::IpAddr,
-    datacenter: &str,
-    data_dir: &std::path::Path,
-    default_intention: Intention,
-    saboteur: Option<Saboteur>,
-) -> Result<Mesh> {
-    let netns = &lab.control_plane().netns;
+fn launch(site: &Site, default_intention: Intention, saboteur: Option<Saboteur>) -> Result<Mesh> {
+    let Site { netns, address, clusters, datacenter, data_dir, federated } = site;
     let tcp = |port| {
-        let socket = SocketAddr::new(address, port);
+        let socket = SocketAddr::new(*address, port);
         netns.tcp_listen(socket).with_context(|| format!("listen on {socket} for the mesh's servers"))
     };
+    let federation = federated.clone().map(|Federated { secret, primary, others }| Federation {
+        secret,
+        primary,
+        others,
+        dial: Arc::new(From(netns.clone())),
+    });
     let options = MeshOptions {
-        client: lab.internal_client(),
+        clusters: clusters.clone(),
         http: tcp(8500)?,
-        feed: tcp(8502)?,
-        dns_udp: netns.udp_bind(SocketAddr::new(address, DNS)).context("answer DNS for the mesh's servers")?,
+        feed: tcp(FEED)?,
+        dns_udp: netns.udp_bind(SocketAddr::new(*address, DNS)).context("answer DNS for the mesh's servers")?,
         dns_tcp: tcp(DNS)?,
-        datacenter: datacenter.to_owned(),
+        datacenter: datacenter.clone(),
         default_intention,
-        data_dir: Some(data_dir.to_owned()),
+        data_dir: Some(data_dir.clone()),
+        federation,
+        dial: Some(Arc::new(From(netns.clone()))),
         tamper: saboteur.and_then(Saboteur::envoy_tamper),
     };
     Mesh::start(options).context("start the mesh's servers")
