@@ -357,7 +357,6 @@ impl Settings {
         let own = self.flag("server.enabled", true)?;
         match (self.flag("externalServers.enabled", false)?, self.get("externalServers.hosts")) {
             (true, None) => bail!("externalServers.hosts must be set if externalServers.enabled is true"),
-            (true, Some(_)) if own => bail!("set server.enabled to false if externalServers.enabled is true"),
             (true, hosts) => Ok(hosts),
             (false, _) if own => Ok(None),
             (false, _) => bail!("set externalServers.enabled to true if server.enabled is false: a mesh needs servers"),
@@ -509,7 +508,6 @@ mod tests {
     #[rstest::rstest]
     #[case(&[("meshGateway.enabled", "true")], "which a step must name")]
     #[case(&[("server.enabled", "false")], "set externalServers.enabled to true")]
-    #[case(&[("server.enabled", "false"), ("externalServers.enabled", "true")], "externalServers.hosts must be set")]
     fn what_needs_other_clusters_says_so(#[case] said: &[(&str, &str)], #[case] expected: &str) {
         let mut settings = Settings::default();
         settings.merge(&rows(said)).expect("Helm values");

@@ -231,7 +231,11 @@ mod tests {
     #[test]
     fn servers_are_where_a_cluster_is() {
         let said = settings(&[("externalServers.enabled", "true"), ("externalServers.hosts", "server of c")]);
-        let error = Topology::new("a", "b", Link::SharingOneDatacenter).layout(&said).expect_err("no c").to_string();
+        let topology = Topology::new("a", "b", Link::SharingOneDatacenter);
+        let error = topology.layout(&said).expect_err("no c").to_string();
         assert!(error.contains("\"server of c\"") && error.contains("a, b"), "{error}");
+        let nowhere = settings(&[("externalServers.enabled", "true")]);
+        let error = topology.layout(&nowhere).expect_err("no hosts").to_string();
+        assert!(error.contains("externalServers.hosts must be set"), "{error}");
     }
 }
