@@ -138,7 +138,7 @@ impl Topology {
         let files = FILES.iter().map(|text| serde_yaml_ng::from_str::<File>(text).context("read a topology"));
         let files: Vec<File> = files.collect::<Result<_>>()?;
         let file = files.into_iter().find(|file| file.link == link);
-        let file = file.with_context(|| format!("join clusters as {link}: that comes with a later step of issue 7"))?;
+        let file = file.with_context(|| format!("find the topology of clusters {link}"))?;
         if file.clusters.len() < self.clusters.len() {
             bail!(
                 "build {} clusters {link}: the topology has networks for {}",

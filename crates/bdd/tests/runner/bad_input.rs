@@ -2,6 +2,8 @@
 
 use std::os::unix::process::CommandExt;
 
+use rstest::rstest;
+
 use crate::started::Runner;
 
 #[test]
@@ -18,9 +20,34 @@ fn an_undefined_step_fails_and_is_shown() {
 
 #[test]
 fn a_phrase_of_a_later_issue_says_so() {
-    Runner::of("Feature: f\n  Scenario: s\n    Given clusters \"a\" and \"b\" peered\n")
+    Runner::of("Feature: f\n  Scenario: s\n    Given a mesh with:\n      | global.adminPartitions.enabled | true |\n    When \"outsider\" requests \"http://web\"\n")
         .finish()
-        .expect(1, &["issue 7"]);
+        .expect(1, &["global.adminPartitions.enabled", "issue 7"]);
+}
+
+#[rstest]
+#[case::one_and_the_same(r#"Given clusters "a" and "a" peered"#, &["one and the same"])]
+#[case::two_kinds(
+    "Given clusters \"a\" and \"b\" peered\n    And clusters \"a\" and \"c\" sharing one datacenter",
+    &["others of this scenario are peered"]
+)]
+#[case::too_late(
+    "Given the workload \"web\"\n    And clusters \"a\" and \"b\" peered", &["say so before", "web"]
+)]
+#[case::elsewhere(
+    "Given clusters \"a\" and \"b\" peered\n    And the workload \"web\" with:\n      | cluster | c |", &["the clusters are a, b"]
+)]
+#[case::nowhere("Given the workload \"web\" with:\n      | cluster | c |", &["there is one cluster"])]
+#[case::in_both(
+    "Given clusters \"a\" and \"b\" peered\n    And the workload \"web\" with:\n      | cluster | a |\n    And the workload \"web\" with:\n      | cluster | b |\n    And \"web\" exported to \"a\"",
+    &["web@a and web@b", "say which is meant"]
+)]
+#[case::to_nobody(
+    "Given clusters \"a\" and \"b\" peered\n    And the workload \"web\"\n    And \"web\" exported to \"c\"",
+    &["find the cluster \"c\"", "a, b"]
+)]
+fn clusters_that_cannot_be_are_named(#[case] steps: &str, #[case] expected: &[&str]) {
+    Runner::of(&format!("Feature: f\n  Scenario: s\n    {steps}\n")).finish().expect(1, expected);
 }
 
 #[test]
