@@ -174,3 +174,20 @@ Feature: Dialling a service in a federated datacenter
       | default | may     | outcome  |
       | deny    | may     | answered |
       | allow   | may not | blocked  |
+
+  @beyond @sim @kind @slow
+  Scenario Outline: Consul DNS knows instances by their datacenter
+    Given the workload "my-service" with:
+      | cluster | dc2 |
+    And the workload "caller" with:
+      | cluster | dc1 |
+    When "caller" looks up "<name>"
+    Then the lookup yields <answer>
+    And the lookup went to Consul DNS
+
+    Examples:
+      | name                             | answer                      |
+      | my-service.service.dc2.consul    | the pod IPs of "my-service" |
+      | my-service.service.dc2.dc.consul | the pod IPs of "my-service" |
+      | my-service.service.consul        | no such name                |
+      | my-service.service.dc3.consul    | no such name                |

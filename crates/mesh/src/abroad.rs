@@ -77,8 +77,11 @@ pub(crate) struct Seen {
     pub(crate) passing: bool,
     /// The subsets that it belongs to.
     pub(crate) subsets: BTreeSet<String>,
-    /// What its default port is called.
+    /// The application's port.
+    pub(crate) port: u16,
+    /// What that is called.
     pub(crate) port_name: String,
+    pub(crate) tags: Vec<String>,
     /// Its further ports.
     pub(crate) ports: Vec<String>,
 }
@@ -95,7 +98,9 @@ impl Abroad {
                 address: SocketAddr::new(instance.address, instance.proxy_port),
                 passing: instance.health == Health::Passing,
                 subsets,
+                port: instance.port,
                 port_name: instance.port_name.clone(),
+                tags: instance.tags.clone(),
                 ports: instance.more_ports.iter().map(|port| port.name.clone()).collect(),
             });
             seen.collect()

@@ -8,10 +8,10 @@
 //!
 //! The binary `consul-dataplane` is the other end of the feed: it runs Envoy beside the application.
 //!
-//! Several of them make a [`Federation`] of datacenters.
+//! Several of them make a [`Federation`] of datacenters, or are peers, if their clusters have resources that say so.
 //!
-//! What is absent: raft, gossip, ACLs, namespaces and partitions, and peers. Objects that ask for these are reported by
-//! [`Mesh::problems`] and by their own `Synced` condition.
+//! What is absent: raft, gossip, ACLs, namespaces and partitions. Objects that ask for these are reported by [`Mesh::problems`] and by
+//! their own `Synced` condition.
 
 mod abroad;
 mod ca;

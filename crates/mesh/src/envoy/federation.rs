@@ -41,7 +41,9 @@ pub(super) fn federated(upstreams: &str, entries: &[(&str, &str, Value)]) -> Wor
         address: SocketAddr::from(([10, 245, 0, last], 20000)),
         passing,
         subsets: if last == 2 { ["v2".to_owned()].into() } else { [].into() },
+        port: 8080,
         port_name: "http".to_owned(),
+        tags: Vec::new(),
         ports: vec!["admin".to_owned()],
     };
     let abroad = Abroad {

@@ -200,7 +200,9 @@ fn random_datacenter(rng: &mut StdRng) -> Abroad {
         address: std::net::SocketAddr::from(([10, 245, 0, last], 20000)),
         passing: rng.random_bool(0.5),
         subsets: BTreeSet::new(),
+        port: 8080,
         port_name: "http".to_owned(),
+        tags: Vec::new(),
         ports: Vec::new(),
     };
     let services = SERVICES.iter().zip(1..).map(|(service, n)| ((*service).to_owned(), vec![seen(n)])).collect();

@@ -7,6 +7,7 @@ use hickory_proto::rr::rdata::{PTR, SOA, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::name::{Asked, read};
+use crate::abroad::Seen;
 use crate::peering;
 use crate::registration::{Health, Instance};
 use crate::world::World;
@@ -89,8 +90,8 @@ pub(super) fn find(world: &World, name: &Name, kind: RecordType, serial: u32) ->
                 };
             }
             Some(Asked::Address(address)) => return Found::one(name, kind, address),
-            Some(Asked::Instances { service, tag, proxies }) => {
-                instances(world, name, kind, &service, tag.as_deref(), proxies)
+            Some(Asked::Instances { service, tag, proxies, datacenter }) => {
+                instances(world, (name, kind), (&service, proxies), tag.as_deref(), datacenter.as_deref())
             }
             Some(Asked::Node(node)) => self::node(world, name, kind, &node),
             None => Found::only(ResponseCode::NXDomain),
@@ -102,22 +103,47 @@ pub(super) fn find(world: &World, name: &Name, kind: RecordType, serial: u32) ->
     found
 }
 
+/// An instance as DNS sees it.
+struct Listed<'a> {
+    address: IpAddr,
+    port: u16,
+    proxy_port: u16,
+    tags: &'a [String],
+    passing: bool,
+}
+
+impl<'a> Listed<'a> {
+    fn of(instance: &'a Instance) -> Self {
+        let Instance { address, port, proxy_port, tags, health, .. } = instance;
+        Self { address: *address, port: *port, proxy_port: *proxy_port, tags, passing: *health == Health::Passing }
+    }
+
+    fn abroad(Seen { address, port, tags, passing, .. }: &'a Seen) -> Self {
+        Self { address: address.ip(), port: *port, proxy_port: address.port(), tags, passing: *passing }
+    }
+}
+
 /// Instances in whatever state but a critical one. Proxies are instances of services of their own too.
 fn instances(
     world: &World,
-    name: &Name,
-    kind: RecordType,
-    service: &str,
+    (name, kind): (&Name, RecordType),
+    (service, mut proxies): (&str, bool),
     tag: Option<&str>,
-    mut proxies: bool,
+    datacenter: Option<&str>,
 ) -> Found {
-    let mut all = world.catalog.instances(service);
-    if let Some(of) = service.strip_suffix(PROXY_SUFFIX).filter(|_| all.is_empty() && !proxies) {
-        (all, proxies) = (world.catalog.instances(of), true);
+    let of = |service: &str| match datacenter {
+        None => world.catalog.instances(service).iter().map(|instance| Listed::of(instance)).collect(),
+        Some(datacenter) => {
+            let abroad = world.abroad.get(datacenter).and_then(|abroad| abroad.services.get(service));
+            abroad.into_iter().flatten().map(Listed::abroad).collect::<Vec<_>>()
+        }
+    };
+    let mut all = of(service);
+    if let Some(proxied) = service.strip_suffix(PROXY_SUFFIX).filter(|_| all.is_empty() && !proxies) {
+        (all, proxies) = (of(proxied), true);
     }
-    let tagged = |i: &&Instance| tag.is_none_or(|tag| i.tags.iter().any(|own| own.eq_ignore_ascii_case(tag)));
-    let chosen: Vec<&Instance> =
-        all.iter().map(|i| &**i).filter(|i| i.health == Health::Passing).filter(tagged).collect();
+    let tagged = |i: &Listed<'_>| tag.is_none_or(|tag| i.tags.iter().any(|own| own.eq_ignore_ascii_case(tag)));
+    let chosen: Vec<Listed<'_>> = all.into_iter().filter(|i| i.passing && tagged(i)).collect();
     if chosen.is_empty() {
         return Found::only(ResponseCode::NXDomain);
     }
@@ -125,7 +151,8 @@ fn instances(
     for instance in chosen {
         let record = if kind == RecordType::SRV {
             let port = if proxies { instance.proxy_port } else { instance.port };
-            let Some(target) = target(world, instance.address) else { continue };
+            let own = world.names.datacenter();
+            let Some(target) = target(datacenter.unwrap_or(own), instance.address) else { continue };
             let address = addressed(&target, RecordType::ANY, instance.address);
             additionals.extend(address.filter(|record| !additionals.contains(record)));
             let data = RData::SRV(SRV::new(PRIORITY, WEIGHT, port, target));
@@ -155,7 +182,7 @@ fn reverse(world: &World, name: &Name, kind: RecordType) -> Found {
     let address = network.addr();
     let node = all().find(|i| i.node_address.parse() == Ok(address)).map(|i| format!("{}.node", i.node));
     let owner = node.or_else(|| Some(format!("{}.service", all().find(|i| i.address == address)?.service)));
-    let owner = owner.and_then(|owner| full(&owner, world));
+    let owner = owner.and_then(|owner| full(&owner, world.names.datacenter()));
     match owner {
         None => Found::only(ResponseCode::NXDomain),
         Some(owner) if matches!(kind, RecordType::PTR | RecordType::ANY) => {
@@ -166,16 +193,16 @@ fn reverse(world: &World, name: &Name, kind: RecordType) -> Found {
 }
 
 /// `<hex>.addr.<datacenter>.consul`.
-fn target(world: &World, address: IpAddr) -> Option<Name> {
+fn target(datacenter: &str, address: IpAddr) -> Option<Name> {
     let hex = match address {
         IpAddr::V4(v4) => format!("{:08x}", v4.to_bits()),
         IpAddr::V6(v6) => format!("{:032x}", v6.to_bits()),
     };
-    full(&format!("{hex}.addr"), world)
+    full(&format!("{hex}.addr"), datacenter)
 }
 
-fn full(name: &str, world: &World) -> Option<Name> {
-    Name::from_ascii(format!("{name}.{}.{DOMAIN}.", world.names.datacenter())).ok()
+fn full(name: &str, datacenter: &str) -> Option<Name> {
+    Name::from_ascii(format!("{name}.{datacenter}.{DOMAIN}.")).ok()
 }
 
 fn addressed(name: &Name, kind: RecordType, address: IpAddr) -> Option<Record> {

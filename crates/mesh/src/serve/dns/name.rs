@@ -19,11 +19,12 @@ pub(super) enum Asked {
         service: String,
         group: String,
     },
-    /// Instances of a service that bear a tag, or their proxies.
+    /// Instances of a service that bear a tag, or their proxies; here, or in the datacenter that is named.
     Instances {
         service: String,
         tag: Option<String>,
         proxies: bool,
+        datacenter: Option<String>,
     },
     Node(String),
     Address(IpAddr),
@@ -32,8 +33,8 @@ pub(super) enum Asked {
 /// Labels that say what the labels before them name.
 const KINDS: [&str; 7] = ["service", "connect", "virtual", "ingress", "node", "query", "addr"];
 
-/// Reads the labels left of the domain, in small letters. Nothing is what no name of this datacenter looks like: malformed,
-/// of another datacenter or peer, or of a kind of which there are none (ingress gateways, prepared queries).
+/// Reads the labels left of the domain, in small letters. Nothing is what no name that is known here looks like: malformed,
+/// of a node of another datacenter, of instances of a peer, or of a kind of which there are none (ingress gateways, prepared queries).
 pub(super) fn read(labels: &[String], kind: RecordType, datacenter: &str) -> Option<Asked> {
     // RFC 2782 names need no kind label, but only service records have such names
     let implied = |label: &str| kind == RecordType::SRV && label.starts_with('_');
@@ -54,26 +55,29 @@ pub(super) fn read(labels: &[String], kind: RecordType, datacenter: &str) -> Opt
             Some(Asked::Virtual { service: service.clone(), port: before.last().cloned(), peer: place.of_virtual()? })
         }
         "addr" => address(parts).map(Asked::Address),
-        _ if !place.is_here(datacenter) => None,
-        "service" => service(parts),
+        "service" => service(parts, place.of_instances(datacenter)?),
         // tags play no part
-        "connect" => Some(Asked::Instances { service: parts.last()?.clone(), tag: None, proxies: true }),
+        "connect" => {
+            let datacenter = place.of_instances(datacenter)?;
+            Some(Asked::Instances { service: parts.last()?.clone(), tag: None, proxies: true, datacenter })
+        }
+        _ if place.of_instances(datacenter)?.is_some() => None,
         "node" if !parts.is_empty() => Some(Asked::Node(parts.join("."))),
         _ => None,
     }
 }
 
 /// `_service._tag`, where `tcp` is no tag, or `tag.service`, where the tag may have dots.
-fn service(parts: &[String]) -> Option<Asked> {
+fn service(parts: &[String], datacenter: Option<String>) -> Option<Asked> {
     if let [service, tag] = parts
         && let (Some(service), Some(tag)) = (service.strip_prefix('_'), tag.strip_prefix('_'))
     {
         let tag = (tag != "tcp").then(|| tag.to_owned());
-        return Some(Asked::Instances { service: service.to_owned(), tag, proxies: false });
+        return Some(Asked::Instances { service: service.to_owned(), tag, proxies: false, datacenter });
     }
     let (service, tag) = parts.split_last()?;
     let tag = (!tag.is_empty()).then(|| tag.join("."));
-    Some(Asked::Instances { service: service.clone(), tag, proxies: false })
+    Some(Asked::Instances { service: service.clone(), tag, proxies: false, datacenter })
 }
 
 /// An address in hexadecimal digits.
@@ -137,12 +141,11 @@ impl<'a> Place<'a> {
         fits.then(|| self.peer.or(self.bare).map(str::to_owned))
     }
 
-    /// Services have one port without a name, and there are no peers.
-    fn is_here(&self, datacenter: &str) -> bool {
-        self.peer.is_none()
-            && self.group.is_none()
-            && self.port.is_none()
-            && self.datacenter.or(self.bare).is_none_or(|said| said == datacenter)
+    /// The other datacenter that instances are in, if they are. Peers do not tell of theirs, and ports have no names.
+    fn of_instances(&self, own: &str) -> Option<Option<String>> {
+        let fits = self.peer.is_none() && self.group.is_none() && self.port.is_none();
+        let other = self.datacenter.or(self.bare).filter(|said| *said != own);
+        fits.then(|| other.map(str::to_owned))
     }
 }
 
@@ -170,7 +173,9 @@ mod tests {
     #[case("_web._tcp.service", "Instances web")]
     #[case("_web._v1.service.dc1.dc", "Instances web tagged v1")]
     #[case("_web._v1", "nothing")]
-    #[case("web.service.dc2", "nothing")]
+    #[case("web.service.dc2", "Instances web in dc2")]
+    #[case("web.connect.dc2.dc", "Proxies web in dc2")]
+    #[case("node-0.node.dc2", "nothing")]
     #[case("web.service.dc1.dc.dc1.dc", "nothing")]
     #[case("web.service.other.peer", "nothing")]
     #[case("web.service.http.port", "nothing")]
@@ -196,7 +201,7 @@ mod tests {
     #[rstest]
     #[case("_web._tcp", "Instances web")]
     #[case("_web._v1.dc1", "Instances web tagged v1")]
-    #[case("_web._v1.dc2", "nothing")]
+    #[case("_web._v1.dc2", "Instances web tagged v1 in dc2")]
     fn service_records_need_no_kind(#[case] name: &str, #[case] expected: &str) {
         assert_eq!(shown(name, RecordType::SRV), expected);
     }
@@ -208,10 +213,11 @@ mod tests {
             Some(Asked::Virtual { service, peer, .. }) => {
                 format!("Virtual {service}{}", peer.map(|p| format!(" of {p}")).unwrap_or_default())
             }
-            Some(Asked::Instances { service, tag, proxies }) => format!(
-                "{} {service}{}",
+            Some(Asked::Instances { service, tag, proxies, datacenter }) => format!(
+                "{} {service}{}{}",
                 if proxies { "Proxies" } else { "Instances" },
-                tag.map(|t| format!(" tagged {t}")).unwrap_or_default()
+                tag.map(|t| format!(" tagged {t}")).unwrap_or_default(),
+                datacenter.map(|d| format!(" in {d}")).unwrap_or_default()
             ),
             Some(Asked::InGroup { service, group }) => format!("Virtual {service} in {group}"),
             Some(Asked::Node(node)) => format!("Node {node}"),

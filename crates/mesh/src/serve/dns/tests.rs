@@ -1,5 +1,6 @@
 //! Questions and answers as they are on the wire.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
@@ -9,8 +10,11 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rstest::rstest;
 
 use super::*;
+use crate::abroad::{Abroad, Seen};
+use crate::config::SamenessGroup;
 use crate::fixture::world;
 use crate::intentions::Intention;
+use crate::peering::{Exported, Told};
 use crate::registration::{Health, Instance};
 
 /// One instance of `web`, a hundred of `many`, those of `sick` and `fading` critical, that of `six` with an IPv6 address.
@@ -27,9 +31,32 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     all.push(like("six", "fd00::1".parse().expect("an address"), Health::Passing));
     all.push(Arc::new(Instance { tags: vec!["v1".into(), "a.b".into()], ..(*web).clone() }));
     world.catalog = crate::catalog::Catalog::new(&all);
-    Arc::make_mut(&mut world.vips).assign(["metrics.web"]);
+    let seen = |last: u8, passing| Seen {
+        address: std::net::SocketAddr::from(([10, 245, 0, last], 20000)),
+        passing,
+        subsets: BTreeSet::new(),
+        port: 8080,
+        port_name: "http".to_owned(),
+        tags: vec!["v1".to_owned()],
+        ports: Vec::new(),
+    };
+    let services = [("web".to_owned(), vec![seen(1, true), seen(2, false)])].into();
+    world.abroad = Arc::new([("dc2".into(), Arc::new(Abroad { services, ..Abroad::default() }))].into());
+    let told = Told { services: [("db".to_owned(), exported())].into(), ..Told::default() };
+    world.peers = Arc::new([("east".into(), Arc::new(told))].into());
+    let mut config = (*world.config).clone();
+    config.groups.insert("all".to_owned(), SamenessGroup { default_for_failover: true, ..SamenessGroup::default() });
+    config.groups.insert("some".to_owned(), SamenessGroup::default());
+    world.config = config.into();
+    // in this order: the first address is that of web
+    Arc::make_mut(&mut world.vips).assign(["metrics.web", "db?peer=east"]);
     world
 });
+
+fn exported() -> Exported {
+    let (protocol, identities) = ("tcp".to_owned(), Vec::new());
+    Exported { protocol, has_instances: true, passing: true, identities }
+}
 
 /// A name, a type, and after that what is not usual: `tcp`, or the size that the client takes.
 fn asked(question: &str) -> Message {
@@ -89,8 +116,21 @@ const VIRTUAL: &str = "NoError, authoritative; 240.0.0.1; ; ";
 #[case::instances("web.service.consul. A", WEB)]
 #[case::with_the_datacenter("web.service.dc1.consul. A", WEB)]
 #[case::with_the_datacenter_in_full("web.service.dc1.dc.consul. A", WEB)]
-#[case::another_datacenter("web.service.dc2.consul. A", NOBODY)]
-#[case::another_datacenter_in_full("web.service.dc2.dc.consul. A", NOBODY)]
+#[case::another_datacenter("web.service.dc2.consul. A", "NoError, authoritative; 10.245.0.1; ; ")]
+#[case::another_datacenter_in_full("web.connect.dc2.dc.consul. A", "NoError, authoritative; 10.245.0.1; ; ")]
+#[case::srv_of_another_datacenter(
+    "v1.web.service.dc2.consul. SRV",
+    "NoError, authoritative; 1 1 8080 0af50001.addr.dc2.consul.; ; 0af50001.addr.dc2.consul. 10.245.0.1"
+)]
+#[case::tagged_otherwise_there("v2.web.service.dc2.consul. A", NOBODY)]
+#[case::nobody_there("nobody.service.dc2.consul. A", NOBODY)]
+#[case::no_such_datacenter("web.service.dc9.consul. A", NOBODY)]
+#[case::imported("db.virtual.east.consul. A", "NoError, authoritative; 240.0.0.3; ; ")]
+#[case::imported_in_full("db.virtual.east.peer.consul. A", "NoError, authoritative; 240.0.0.3; ; ")]
+#[case::not_imported("web.virtual.east.consul. A", "NoError, authoritative; ; ; ")]
+#[case::in_the_default_group("web.virtual.all.sg.consul. A", VIRTUAL)]
+#[case::in_another_group("web.virtual.some.sg.consul. A", NOBODY)]
+#[case::in_no_group("web.virtual.none.sg.consul. A", NOBODY)]
 #[case::of_a_peer("web.service.other.peer.consul. A", NOBODY)]
 #[case::of_the_enterprise_edition("web.service.default.ns.consul. A", NOBODY)]
 #[case::tagged("v1.web.service.consul. A", WEB)]
