@@ -1,7 +1,7 @@
 //! Two labs joined: a cable between their fabrics, and routes to what each lab reaches of the other.
 //!
 //! As on every other cable ([`super::wire`]), both ends know each other's hardware address. What must not cross, and from
-//! which address the rest comes, is said by [`rules`].
+//! which address the rest comes, is said by [`rules`]; which labs can be joined, by [`check`].
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -14,46 +14,18 @@ use super::iptables::restore;
 use super::link::{Impaired, hold_back};
 use super::rtnl::{Batch, End, Route};
 use super::{Error, Network, Plan, lock, primary, ready};
-use crate::{Families, Join, Reach};
+use crate::{Join, Reach};
 
+mod check;
 mod rules;
+
+pub use check::JoinError;
 
 /// Hardware addresses of the two ends, the asking lab's first.
 const MACS: [[u8; 6]; 2] = [[0xee, 0xee, 0xee, 0xee, 0xee, 0x01], [0xee, 0xee, 0xee, 0xee, 0xee, 0x02]];
 
 /// Joins wait for each other: each depends on those that its labs have already.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// Why two labs were not joined.
-#[derive(Debug, thiserror::Error)]
-pub enum JoinError {
-    /// They are joined.
-    #[error("join labs {0} and {1}: they are joined already (one join lasts as long as both labs)")]
-    Twice(String, String),
-    /// They have different address families.
-    #[error("join labs {0} ({2:?}) and {1} ({3:?}): their address families differ (give both the same)")]
-    Families(String, String, Families, Families),
-    /// A lab would have two ways to an address.
-    #[error(
-        "route {network} of lab {owner} into lab {lab}: it overlaps {taken}, which is lab {taken_by}'s (give the labs networks that \
-         differ; where a join reaches nodes only, Pod networks may be the same)"
-    )]
-    Overlap {
-        /// The lab that was to get the route.
-        lab: String,
-        /// Whose network it is to.
-        owner: String,
-        /// Where it leads.
-        network: IpNet,
-        /// What the lab reaches already.
-        taken: IpNet,
-        /// Whose that is.
-        taken_by: String,
-    },
-    /// The kernel refused.
-    #[error("connect the routers of labs {0} and {1}")]
-    Kernel(String, String, #[source] Error),
-}
 
 /// The joins of a lab. Its address is the lab's identity.
 pub(super) struct Joints {
@@ -121,49 +93,6 @@ impl Side {
             });
         }
         Ok(())
-    }
-
-    /// Whether a router could tell everybody apart afterwards.
-    fn check(&self, other: &Self, reach: Reach) -> Result<(), JoinError> {
-        let both = (self.joints.lab.clone(), other.joints.lab.clone());
-        let families = (self.plan.families(), other.plan.families());
-        if families.0 != families.1 {
-            return Err(JoinError::Families(both.0, both.1, families.0, families.1));
-        }
-        let identity = Arc::downgrade(&other.joints);
-        if lock(&self.joints.made).iter().any(|joint| joint.other.ptr_eq(&identity)) {
-            return Err(JoinError::Twice(both.0, both.1));
-        }
-        for (side, other) in [(self, other), (other, self)] {
-            for (taken_by, taken) in side.reaches() {
-                let offers = other.offers(reach).into_iter();
-                if let Some(network) = offers.into_iter().find(|offer| offer.contains(&taken) || taken.contains(offer))
-                {
-                    let (lab, owner) = (side.joints.lab.clone(), other.joints.lab.clone());
-                    return Err(JoinError::Overlap { lab, owner, network, taken, taken_by });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What another lab gets routes to.
-    fn offers(&self, reach: Reach) -> Vec<IpNet> {
-        let pods = if reach == Reach::Pods { self.plan.pod_networks() } else { Vec::new() };
-        self.plan.site_networks().into_iter().chain(pods).collect()
-    }
-
-    /// What the lab knows a way to already, and whose it is.
-    fn reaches(&self) -> Vec<(String, IpNet)> {
-        let plan = self.plan;
-        let own = [plan.site_networks(), plan.pod_networks(), plan.service_cidrs()].into_iter().flatten();
-        let mut reached: Vec<_> = own.map(|network| (self.joints.lab.clone(), network)).collect();
-        let mut made = lock(&self.joints.made);
-        made.retain(|joint| joint.other.strong_count() > 0);
-        for joint in made.iter() {
-            reached.extend(joint.reached.iter().map(|network| (joint.name.clone(), *network)));
-        }
-        reached
     }
 
     /// Rules first: no packet may cross before they hold.
