@@ -5,6 +5,7 @@
 //! an init container that follows it would agree with each other.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use redirect::{Config, Policy, Safeguard, contract, parse};
@@ -16,39 +17,60 @@ use crate::vocabulary::parameters::Rules;
 use crate::workload::{Probe, ProbeAction, ProbeKind, Workload};
 use crate::world::World;
 
-/// Holds the rules of every Pod of a workload (or of the one that the step names) against an expectation.
+/// Holds the rules of every Pod of a workload (or of the one that the step names) against an expectation. Those of a workload
+/// that was merely submitted may still come.
 pub(crate) async fn judge(world: &mut World, name: &str, expected: Rules) -> Result<()> {
     world.instance(name)?;
     let bed = world.bed().await?;
     let workload = world.spec(name)?;
+    let mut patience = Duration::ZERO;
     if !world.is_submitted(&workload.key()) {
         world.await_workload(&workload.key()).await?;
+    } else if matches!(expected, Rules::InPlace | Rules::FreeOfDuplicates) {
+        patience = bed.timing().ready;
     }
-    let pods = world.pods(name).await?;
-    if pods.is_empty() {
-        // a Pod that admission refused has no network and no rules
-        return match expected {
-            Rules::Absent | Rules::CompleteOrAbsent => decided(world, format!("{workload} has no Pod, so no rules")),
-            _ => bail!("look at the rules of {workload}: there is no Pod"),
-        };
-    }
-    for pod in pods {
-        let demanded = demand(&workload, &world.settings, node_addresses(&bed, &pod, world.settings.is_cni()?))?;
-        let dump = bed.rules(&pod).await?;
-        if let Some(dump) = &dump {
-            write(world, &pod, dump);
+    let deadline = Instant::now() + patience;
+    let proven = loop {
+        match look(world, &bed, name, &workload, expected).await {
+            Ok(proven) => break proven,
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(_) => bed.pods().changed(Duration::from_millis(200)).await,
         }
-        let dump = dump.unwrap_or_default();
-        compare(world, &pod, &dump, &demanded, expected)?;
-        decided(world, format!("proven: the redirect rules of {} are {expected}", pod.host()))?;
+    };
+    for what in proven {
+        world.proven += 1;
+        world.timeline.note(what);
     }
     Ok(())
 }
 
-fn decided(world: &mut World, what: String) -> Result<()> {
-    world.proven += 1;
-    world.timeline.note(what);
-    Ok(())
+/// What is proven by the rules as they are now.
+async fn look(
+    world: &mut World,
+    bed: &Arc<dyn Bed>,
+    name: &str,
+    workload: &Workload,
+    expected: Rules,
+) -> Result<Vec<String>> {
+    let pods = world.pods(name).await?;
+    if pods.is_empty() {
+        // a Pod that admission refused has no network and no rules
+        return match expected {
+            Rules::Absent | Rules::CompleteOrAbsent => Ok(vec![format!("{workload} has no Pod, so no rules")]),
+            _ => bail!("look at the rules of {workload}: there is no Pod"),
+        };
+    }
+    let mut proven = Vec::new();
+    for pod in pods {
+        let demanded = demand(workload, &world.settings, node_addresses(bed, &pod, world.settings.is_cni()?))?;
+        let dump = bed.rules(&pod).await?;
+        if let Some(dump) = &dump {
+            write(world, &pod, dump);
+        }
+        compare(world, &pod, &dump.unwrap_or_default(), &demanded, expected)?;
+        proven.push(format!("proven: the redirect rules of {} are {expected}", pod.host()));
+    }
+    Ok(proven)
 }
 
 fn write(world: &World, pod: &PodRef, dump: &RuleDump) {
