@@ -90,6 +90,10 @@ impl Settings {
         let mut unknown = Vec::new();
         for (key, value) in rows {
             let key = if key == "cni.enabled" { "connectInject.cni.enabled" } else { key.as_str() };
+            if key == "connectInject.cni.enabled" {
+                // says who redirects, as an earlier step may have done in other words: the later holds
+                self.values.remove("redirection");
+            }
             if HELM.contains(&key) || BED.contains(&key) {
                 self.values.insert(key.to_owned(), value.clone());
             } else {
@@ -444,6 +448,21 @@ mod tests {
         assert!(!settings.transparent_proxy().expect("a truth value"));
         settings.merge(&rows(&[("connectInject.transparentProxy.defaultEnabled", "default")])).expect("a Helm value");
         assert!(settings.transparent_proxy().expect("a truth value"));
+    }
+
+    #[rstest::rstest]
+    #[case::off_by_default("default", Mechanism::InitContainer)]
+    #[case::off("false", Mechanism::InitContainer)]
+    #[case::on("true", Mechanism::CniPlugin)]
+    fn the_chart_says_who_redirects_after_a_step_said_it(#[case] enabled: &str, #[case] expected: Mechanism) {
+        let mut settings = Settings::default();
+        for earlier in [Mechanism::InitContainer, Mechanism::CniPlugin] {
+            settings.redirect_by(earlier);
+            settings.merge(&rows(&[("connectInject.cni.enabled", enabled)])).expect("a Helm value");
+            assert_eq!(settings.mechanism().expect("a mechanism"), expected);
+        }
+        settings.redirect_by(Mechanism::CniPlugin);
+        assert_eq!(settings.mechanism().expect("a mechanism"), Mechanism::CniPlugin);
     }
 
     #[test]
