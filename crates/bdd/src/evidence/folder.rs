@@ -38,7 +38,7 @@ impl Folder {
     }
 }
 
-/// A text as a file name: words joined by dashes.
+/// A text as a file name: words joined by dashes, cut to 80 bytes.
 #[must_use]
 pub fn slug(text: &str) -> String {
     let mut slug = String::new();
@@ -50,7 +50,8 @@ pub fn slug(text: &str) -> String {
         }
     }
     slug.truncate(80);
-    slug.trim_end_matches('-').to_owned()
+    let slug = slug.trim_end_matches('-');
+    if slug.is_empty() { "unnamed".to_owned() } else { slug.to_owned() }
 }
 
 #[cfg(test)]
@@ -60,5 +61,6 @@ mod tests {
     #[test]
     fn slugs_are_words_and_dashes() {
         assert_eq!(slug("The Helm value, \"true\" (row 2)"), "the-helm-value-true-row-2");
+        assert_eq!(slug("¿…?"), "unnamed");
     }
 }

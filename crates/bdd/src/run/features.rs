@@ -1,6 +1,6 @@
 //! Feature files: found, parsed, expanded, selected; with a name and a folder for every scenario.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -187,10 +187,11 @@ impl Parsed {
         found
     }
 
-    /// Names and folders for all scenarios; rows of an outline are numbered.
+    /// Names and folders for all scenarios; rows of an outline are numbered. No two have one folder: each clears its own.
     #[must_use]
     pub fn names(&self) -> Names {
         let mut names = HashMap::new();
+        let mut taken = HashSet::new();
         for feature in &self.0 {
             let path = feature.path.clone().unwrap_or_default();
             let mut rows: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -205,9 +206,12 @@ impl Parsed {
                 let outline = !scenario.examples.is_empty();
                 let (suffix, end) =
                     if outline { (format!(" (row {row})"), format!("-{row}")) } else { (String::new(), String::new()) };
+                let folder = PathBuf::from(&stem).join(format!("{}{end}", slug(&scenario.name)));
+                let others = (2..).map(|n| PathBuf::from(format!("{}-{n}", folder.display())));
+                let mut candidates = std::iter::once(folder.clone()).chain(others);
                 let named = Named {
                     name: format!("{}: {}{suffix}", feature.name, scenario.name),
-                    folder: PathBuf::from(&stem).join(format!("{}{end}", slug(&scenario.name))),
+                    folder: candidates.find(|folder| taken.insert(folder.clone())).unwrap_or(folder),
                     path: path.display().to_string(),
                 };
                 names.insert((path.clone(), scenario.position.line, scenario.name.clone()), named);
@@ -262,6 +266,23 @@ mod tests {
         let mut all: Vec<_> = names.0.values().map(|n| n.name.clone()).collect();
         all.sort();
         assert_eq!(all, ["F: one", "F: two (row 1)", "F: two (row 2)"]);
+    }
+
+    #[rstest]
+    #[case::alike(["it works, at once", "it works at once"])]
+    #[case::alike_as_far_as_a_folder_goes([
+        "A pod that starts while the control plane is away says why it waits, and starts when it is back: by one",
+        "A pod that starts while the control plane is away says why it waits, and starts when it is back: by two",
+    ])]
+    #[case::without_a_letter(["…", "¿?"])]
+    #[case::the_same(["s", "s"])]
+    fn every_scenario_has_a_folder_of_its_own(#[case] names: [&str; 2]) {
+        let [one, two] = names;
+        let text = format!("Feature: F\n  Scenario: {one}\n    Given a mesh\n  Scenario: {two}\n    Given a mesh\n");
+        let names = parsed(&text).expect("a feature").names();
+        let folders: HashSet<_> = names.0.values().map(|named| &named.folder).collect();
+        assert_eq!(folders.len(), 2, "{folders:?}");
+        assert!(folders.iter().all(|folder| folder.parent() == Some("f".as_ref())), "{folders:?}");
     }
 
     #[test]
