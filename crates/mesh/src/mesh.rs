@@ -9,14 +9,14 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::abroad::{self, Dial, Federation, FederationSecret};
+use crate::abroad::{self, Abroad, Dial, Federation, FederationSecret};
 use crate::ca::{Authority, CaError, Leaf, Validity, self_signed};
 use crate::cluster::{self, Change, Told};
 use crate::feed::Rejected;
 use crate::intentions::Intention;
 use crate::kept::{self, Keeper, Kept, KeptError};
 use crate::names::Names;
-use crate::peering::{Accepted, Manager};
+use crate::peering::{self, Accepted, Manager};
 use crate::serve::{self, Gate, Shared};
 use crate::vip::VirtualIps;
 use crate::world::{Problem, World};
@@ -83,6 +83,8 @@ pub struct Mesh {
     changes: mpsc::UnboundedSender<Told>,
     gate: Gate,
     tasks: TaskTracker,
+    /// Names of the other datacenters.
+    others: Vec<Arc<str>>,
 }
 
 impl Mesh {
@@ -142,9 +144,11 @@ impl Mesh {
         }
         let primary = federation.as_ref().map(|federation| Arc::from(federation.primary.as_str()));
         let primary = primary.filter(|name: &Arc<str>| **name != datacenter);
-        if let Some(Federation { others, dial, .. }) = federation {
-            for (name, server) in others {
-                let follow = abroad::follow(name.into(), server, dial.clone(), changes.clone());
+        let mut others: Vec<Arc<str>> = Vec::new();
+        if let Some(Federation { others: all, dial, .. }) = federation {
+            for (name, server) in all {
+                others.push(name.into());
+                let follow = abroad::follow(others[others.len() - 1].clone(), server, dial.clone(), changes.clone());
                 tasks.spawn(cancel.clone().run_until_cancelled_owned(follow));
             }
         }
@@ -173,7 +177,7 @@ impl Mesh {
         let proxies = proxies.merge(serve::peering::router(shared.clone(), accepted, changes.clone()));
         serve::tcp(feed, proxies, &gate, &tasks).map_err(socket("the feed"))?;
         serve::dns::start(dns_udp, dns_tcp, shared.clone(), &gate, &tasks).map_err(socket("DNS"))?;
-        Ok(Self { shared, changes, gate, tasks })
+        Ok(Self { shared, changes, gate, tasks, others })
     }
 
     /// Changes what happens where no intention says otherwise.
@@ -262,6 +266,18 @@ impl Mesh {
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         self.shared.world().problems.to_vec()
+    }
+
+    /// Whether this control plane works with all that another one has to tell it: as a datacenter of its federation, or as a peer
+    /// that has told it anything. One that is neither has nothing to tell.
+    #[must_use]
+    pub fn is_abreast_of(&self, other: &Self) -> bool {
+        let (here, there) = (self.shared.world(), other.shared.world());
+        if self.others.iter().any(|name| **name == *there.names.datacenter()) {
+            return here.abroad.get(there.names.datacenter()).is_some_and(|told| **told == Abroad::of(&there));
+        }
+        let mut from_there = here.peers.values().filter(|told| told.trust_domain == there.names.trust_domain());
+        from_there.all(|told| **told == peering::Told::of(&there, &told.your_name, &other.roots_pem()))
     }
 
     /// Stops serving, as when the servers are down: connections are dropped, new ones closed, datagrams lost. What

@@ -51,6 +51,8 @@ pub struct SimBed {
     lab: Lab,
     /// Those of its datacenter.
     servers: Arc<Servers>,
+    /// Those of other datacenters and peers.
+    elsewhere: Vec<Arc<Servers>>,
     /// Whether they are in this cluster, where there are several.
     has_servers: bool,
     cluster: Cluster,
@@ -79,8 +81,11 @@ impl SimBed {
         Cni { cluster: &self.cluster, pods: &self.pods, nodes: self.lab.nodes().len(), patience: READY }
     }
 
-    /// What the first running proxy lacks that the control plane wants it to have.
+    /// What the control plane lacks that those of other clusters know, or the first running proxy that the control plane wants it to have.
     async fn lacking(&self) -> Result<(), String> {
+        if let Some(address) = self.elsewhere.iter().find(|s| !self.servers.are_abreast_of(s)).map(|s| s.address()) {
+            return Err(format!("{}: what the servers at {address} tell", self.servers.address()));
+        }
         for pod in self.pods.all() {
             let injected =
                 pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(contract::CONNECT_INJECT_STATUS));

@@ -103,6 +103,12 @@ impl Servers {
         Arc::clone(&self.lock().mesh)
     }
 
+    /// Whether these work with all that the others have to tell them. Those that are stopped tell nothing.
+    pub(super) fn are_abreast_of(&self, others: &Self) -> bool {
+        let (here, there) = (self.mesh(), others.mesh());
+        !others.lock().is_running || here.is_abreast_of(&there)
+    }
+
     /// Where they are.
     pub(super) fn address(&self) -> String {
         self.site.address.to_string()

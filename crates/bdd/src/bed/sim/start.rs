@@ -240,12 +240,14 @@ async fn equip(order: &Order<'_>, site: &Site, servers: &Servers, has_gateways: 
 fn assemble(order: &Order<'_>, sites: Vec<Site>, servers: Vec<(Arc<Servers>, bool)>) -> Result<Arc<dyn Bed>> {
     let Order { suite, settings, .. } = order;
     let (families, primary) = (settings.families()?, settings.primary_network()?);
+    let all: Vec<Arc<Servers>> = servers.iter().filter(|(_, at_home)| *at_home).map(|(one, _)| one.clone()).collect();
     let mut beds = sites.into_iter().zip(servers).map(|(site, (servers, has_servers))| {
         let Site { member, lab, work, taps, cluster, pods } = site;
         let name = member.as_ref().map(|member| member.name.clone()).unwrap_or_default();
         let datacenter = member.map_or_else(|| settings.datacenter().to_owned(), |member| member.datacenter);
         let bed = SimBed {
             name: (!name.is_empty()).then(|| name.clone()),
+            elsewhere: all.iter().filter(|other| !Arc::ptr_eq(other, &servers)).cloned().collect(),
             servers,
             has_servers,
             cluster,
