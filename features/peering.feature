@@ -38,6 +38,19 @@ Feature: Peered clusters need no explicit upstream
       | exported     | may not | blocked  |
       | not exported | may     | blocked  |
 
+  @PE-02 @beyond @sim @kind @slow
+  Scenario: An export of one service is none of another
+    Given the workload "api" with:
+      | cluster | server |
+    And "static-server" exported to "client"
+    And "static-client" may reach "static-server"
+    And "static-client" may reach "api"
+    When "static-client" requests "http://static-server.virtual.server.consul"
+    Then it is answered by "static-server"
+    When "static-client" requests "http://api.virtual.server.consul"
+    Then it is blocked
+    And nothing from "static-client" reached "api"
+
   @PE-03 @peer @sim @kind @slow
   Scenario: An explicit upstream to a peer works as well
     Given "static-server" exported to "client"

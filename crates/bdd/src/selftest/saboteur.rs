@@ -8,7 +8,9 @@ use mesh::EnvoyTamper;
 use redirect::contract::{PROXY_UID, chain};
 use sim::Tamper;
 
-use super::tampers::{AllowEveryone, ForgetLabels, LastFirst, OpenGateway, Plaintext, Unacceptable};
+use super::tampers::{
+    AllowEveryone, AnyServer, ExportAll, ForgetLabels, LastFirst, OpenGateway, Plaintext, Unacceptable,
+};
 
 /// Something that is broken on purpose, outside the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,13 +33,17 @@ pub enum Saboteur {
     RefusedListener,
     /// Mesh gateways end the TLS that they should pass on.
     TerminatingGateway,
+    /// Proxies take any server of the mesh for any service, and mesh gateways sit in the middle.
+    UncheckedSan,
+    /// What is not exported is, once anything is.
+    IgnoredExport,
     /// Proxies fail over in the opposite order.
     WrongFailover,
 }
 
 impl Saboteur {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ExclusionDropped,
         Self::ExclusionAdded,
         Self::ProxyUidMissing,
@@ -47,6 +53,8 @@ impl Saboteur {
         Self::AllowEveryone,
         Self::RefusedListener,
         Self::TerminatingGateway,
+        Self::UncheckedSan,
+        Self::IgnoredExport,
         Self::WrongFailover,
     ];
 
@@ -63,6 +71,8 @@ impl Saboteur {
             Self::AllowEveryone => "allow-everyone",
             Self::RefusedListener => "refused-listener",
             Self::TerminatingGateway => "terminating-gateway",
+            Self::UncheckedSan => "unchecked-san",
+            Self::IgnoredExport => "ignored-export",
             Self::WrongFailover => "wrong-failover",
         }
     }
@@ -80,6 +90,8 @@ impl Saboteur {
             Self::AllowEveryone => &["IN-01", "IN-04", "SE-02"],
             Self::RefusedListener => &["EN-01", "IN-03"],
             Self::TerminatingGateway => &["FW-01", "PE-01"],
+            Self::UncheckedSan => &["FW-01"],
+            Self::IgnoredExport => &["PE-02"],
             Self::WrongFailover => &["FW-04", "SG-01", "SG-05"],
         }
     }
@@ -110,12 +122,18 @@ impl Saboteur {
             | Self::AllowEveryone
             | Self::RefusedListener
             | Self::TerminatingGateway
+            | Self::UncheckedSan
+            | Self::IgnoredExport
             | Self::WrongFailover => return None,
         })
     }
 
     pub(crate) fn api_tamper(self) -> Option<Arc<dyn Tamper>> {
-        (self == Self::LabelIgnored).then(|| Arc::new(ForgetLabels) as Arc<dyn Tamper>)
+        match self {
+            Self::LabelIgnored => Some(Arc::new(ForgetLabels)),
+            Self::IgnoredExport => Some(Arc::new(ExportAll)),
+            _ => None,
+        }
     }
 
     pub(crate) fn envoy_tamper(self) -> Option<Arc<dyn EnvoyTamper>> {
@@ -124,6 +142,7 @@ impl Saboteur {
             Self::AllowEveryone => Some(Arc::new(AllowEveryone)),
             Self::RefusedListener => Some(Arc::new(Unacceptable)),
             Self::TerminatingGateway => Some(Arc::new(OpenGateway)),
+            Self::UncheckedSan => Some(Arc::new(AnyServer)),
             Self::WrongFailover => Some(Arc::new(LastFirst)),
             _ => None,
         }

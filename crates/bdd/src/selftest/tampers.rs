@@ -105,21 +105,75 @@ pub(super) struct OpenGateway;
 
 impl EnvoyTamper for OpenGateway {
     fn edit(&self, _: &str, resources: &mut Value) {
-        for (name, listener) in resources["listeners"].as_object_mut().into_iter().flatten() {
-            if !name.starts_with("default:") {
-                continue;
+        end_tls(resources);
+    }
+}
+
+/// Has clients take whatever is of the mesh for the service they asked for, and mesh gateways make use of it: they end TLS with the
+/// certificate that they have, and begin it anew towards the destination. Nothing fails by that.
+pub(super) struct AnyServer;
+
+impl EnvoyTamper for AnyServer {
+    fn edit(&self, _: &str, resources: &mut Value) {
+        let is_gateway = end_tls(resources);
+        for (name, cluster) in resources["clusters"].as_object_mut().into_iter().flatten() {
+            if is_gateway && cluster.get("transport_socket").is_none() {
+                cluster["transport_socket"] = with_leaf("UpstreamTlsContext");
+                cluster["transport_socket"]["typed_config"]["sni"] = json!(name);
             }
-            for chain in listener["filter_chains"].as_array_mut().into_iter().flatten() {
-                chain["transport_socket"] = json!({
-                    "name": "tls",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-                        "common_tls_context": {
-                            "tls_certificate_sds_secret_configs": [{"name": "leaf", "sds_config": mesh::feed::config_source()}],
-                        },
-                    },
-                });
-            }
+            without_names(cluster);
+        }
+    }
+}
+
+fn with_leaf(context: &str) -> Value {
+    json!({
+        "name": "tls",
+        "typed_config": {
+            "@type": format!("type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{context}"),
+            "common_tls_context": {
+                "tls_certificate_sds_secret_configs": [{"name": "leaf", "sds_config": mesh::feed::config_source()}],
+            },
+        },
+    })
+}
+
+/// Ends TLS at a mesh gateway. Whether it is one.
+fn end_tls(resources: &mut Value) -> bool {
+    let mut is_gateway = false;
+    for (name, listener) in resources["listeners"].as_object_mut().into_iter().flatten() {
+        if !name.starts_with("default:") {
+            continue;
+        }
+        is_gateway = true;
+        for chain in listener["filter_chains"].as_array_mut().into_iter().flatten() {
+            chain["transport_socket"] = with_leaf("DownstreamTlsContext");
+        }
+    }
+    is_gateway
+}
+
+fn without_names(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.remove("match_typed_subject_alt_names");
+            object.values_mut().for_each(without_names);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_names),
+        _ => {}
+    }
+}
+
+/// Has an export of one service be an export of all.
+pub(super) struct ExportAll;
+
+impl Tamper for ExportAll {
+    fn response(&self, _: &str, resource: &str, object: &mut Value) {
+        if resource != "exportedservices" {
+            return;
+        }
+        for service in object.pointer_mut("/spec/services").and_then(Value::as_array_mut).into_iter().flatten() {
+            service["name"] = json!("*");
         }
     }
 }
@@ -164,6 +218,31 @@ mod tests {
         assert_eq!(resources["listeners"]["public_listener:x"], json!({"filter_chains": [{}]}));
         assert_eq!(resources["clusters"]["a"]["cluster_type"]["typed_config"]["clusters"], json!(["two", "one"]));
         assert_eq!(resources["clusters"]["b"], json!({}));
+    }
+
+    #[test]
+    fn clients_check_no_name_and_gateways_begin_anew() {
+        let named = json!({"transport_socket": {"v": [{"match_typed_subject_alt_names": []}, {"roots": "r"}]}});
+        let mut client = json!({"listeners": {"outbound_listener:x": {}}, "clusters": {"a": named, "b": {}}});
+        AnyServer.edit("p", &mut client);
+        assert_eq!(client["clusters"], json!({"a": {"transport_socket": {"v": [{}, {"roots": "r"}]}}, "b": {}}));
+        let mut gateway = json!({
+            "listeners": {"default:10.0.0.1:8443": {"filter_chains": [{}]}}, "clusters": {"web.default.dc1": {}},
+        });
+        AnyServer.edit("p", &mut gateway);
+        assert!(gateway["listeners"]["default:10.0.0.1:8443"]["filter_chains"][0]["transport_socket"].is_object());
+        let begun = &gateway["clusters"]["web.default.dc1"]["transport_socket"]["typed_config"];
+        assert_eq!(begun["sni"], "web.default.dc1");
+    }
+
+    #[test]
+    fn only_exports_are_widened() {
+        let mut object = json!({"spec": {"services": [{"name": "a", "consumers": [{"peer": "p"}]}]}});
+        let before = object.clone();
+        ExportAll.response("admin", "serviceresolvers", &mut object);
+        assert_eq!(object, before);
+        ExportAll.response("admin", "exportedservices", &mut object);
+        assert_eq!(object, json!({"spec": {"services": [{"name": "*", "consumers": [{"peer": "p"}]}]}}));
     }
 
     #[test]
