@@ -1,6 +1,7 @@
 //! Sets up, builds and becomes the feature runner.
 
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use crate::run::{bin_dir, cargo, check, command, target_dir};
 use crate::{Stop, envoy, packages, report};
@@ -13,12 +14,7 @@ pub(crate) fn run(arguments: Vec<String>) -> Result<(), Stop> {
     packages::install()?;
     let envoy = envoy::locate()?;
     report::step("building");
-    let mut build = cargo();
-    build.args(["build", "--bins", "--quiet"]);
-    for name in CRATES {
-        build.args(["--package", name]);
-    }
-    check(&mut build)?;
+    check(&mut build())?;
     let mut runner = command(bin_dir().join("pellucid-e2e"));
     runner.arg("--bin-dir").arg(bin_dir()).arg("--envoy").arg(envoy);
     if !arguments.iter().any(|word| word == "--out" || word.starts_with("--out=")) {
@@ -30,6 +26,16 @@ pub(crate) fn run(arguments: Vec<String>) -> Result<(), Stop> {
     }
     // Becomes the runner, so that whoever kills this process kills the runner and with it the whole lab.
     Err(Stop::could_not_run(format!("start the runner: {}", runner.args(arguments).exec())))
+}
+
+/// Builds everything that a lab runs.
+pub(crate) fn build() -> Command {
+    let mut build = cargo();
+    build.args(["build", "--bins", "--quiet"]);
+    for name in CRATES {
+        build.args(["--package", name]);
+    }
+    build
 }
 
 /// Whether the caller asks for features of their own.

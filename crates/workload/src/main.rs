@@ -28,6 +28,8 @@ enum Command {
     Request(client::RequestOptions),
     /// Request a URL until SIGTERM, or until a pipe on standard input ends.
     Loop(client::LoopOptions),
+    /// Request a URL as often as can be over connections that are kept; exit 0 when all were answered.
+    Load(client::LoadOptions),
     /// Connect, send the canary and wait for an answer.
     Dial(client::DialOptions),
     /// Send a payload or a stream and wait for its answer.
@@ -73,6 +75,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Request(options) => Box::pin(client::request(options)),
+        Command::Load(options) => Box::pin(client::load(options)),
         Command::Dial(options) => Box::pin(client::dial(options)),
         Command::Send(options) => Box::pin(client::send(options)),
         Command::Lookup(options) => Box::pin(client::look_up(options)),

@@ -119,3 +119,12 @@ impl Report {
         output.lines().filter_map(|line| serde_json::from_str(line).ok())
     }
 }
+
+/// What many requests over kept connections took: one line of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// From the first request to the end of the last one, microseconds.
+    pub took_us: u64,
+    /// Each request's own time, microseconds. All were answered.
+    pub times_us: Vec<u64>,
+}

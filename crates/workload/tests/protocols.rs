@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rstest::rstest;
-use workload::report::{Outcome, Report};
+use workload::report::{Load, Outcome, Report};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_workload");
 
@@ -382,4 +382,26 @@ fn a_look_up_tells_who_answered_what() {
 fn exits_as_told() {
     let status = Command::new(PROGRAM).args(["exit", "7"]).status().expect("it runs");
     assert_eq!(status.code(), Some(7));
+}
+
+#[test]
+fn a_load_keeps_its_connections() {
+    let server = serve("http", &[]);
+    let url = format!("http://127.0.0.1:{}/", server.port);
+    let output = Command::new(PROGRAM)
+        .args(["load", &url, "--connections", "2", "--for-ms", "100"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the client runs");
+    let load: Load = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert!(load.took_us >= 100_000 && load.times_us.len() > 2, "{load:?}");
+    assert!(output.status.success());
+}
+
+#[test]
+fn a_load_on_nobody_says_whom() {
+    let url = format!("http://127.0.0.1:{}/", free_port());
+    let output = Command::new(PROGRAM).args(["load", &url]).stdin(Stdio::null()).output().expect("the client runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains(&url) && said.contains("refused"), "{said}");
 }

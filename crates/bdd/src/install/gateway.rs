@@ -49,19 +49,26 @@ pub async fn mode(cluster: &Cluster, mode: &str) -> Result<()> {
 }
 
 impl Gateways<'_> {
-    /// Installs them and waits until they are ready.
+    /// Installs them, as many as [`Self::installed`] waits for.
     ///
     /// # Errors
-    /// When the API server refuses an object, a Helm value cannot be read, or they do not come up.
+    /// When the API server refuses an object, or a Helm value cannot be read.
     pub async fn install(&self, settings: &Settings, servers: &str) -> Result<()> {
-        apply(self.cluster, &configured(settings, servers)?).await?;
+        apply(self.cluster, &configured(settings, servers)?).await
+    }
+
+    /// Waits until those that were installed are ready.
+    ///
+    /// # Errors
+    /// They do not come up; with what they said.
+    pub async fn installed(&self) -> Result<()> {
         self.ready(1).await
     }
 
     /// Has so many of them, and waits until they are ready, or gone.
     ///
     /// # Errors
-    /// As [`Gateways::install`].
+    /// The API server refuses it, or they do not come up.
     pub async fn scale(&self, replicas: u32) -> Result<()> {
         let patch = json!({"spec": {"replicas": replicas}});
         self.cluster.merge("Deployment", NAMESPACE, NAME, &patch).await.context("scale the mesh gateways")?;
@@ -71,7 +78,7 @@ impl Gateways<'_> {
     /// Ends those that are there, at once or with grace, and waits for others in their place.
     ///
     /// # Errors
-    /// As [`Gateways::install`].
+    /// As [`Gateways::scale`].
     pub async fn replace(&self, grace: Option<u32>) -> Result<()> {
         let there = self.all();
         for pod in &there {

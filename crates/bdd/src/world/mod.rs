@@ -204,6 +204,7 @@ impl World {
                 folder: &self.folder,
                 timeline: &self.timeline,
                 bulk: self.bulk,
+                is_recorded: true,
             };
             let bed = crate::bed::sim::start(&order).await.context("start the lab")?;
             self.timeline.note("the lab is up");

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use tokio::io::AsyncReadExt;
 use workload::report::Report;
 
 use crate::termination::Termination;
 use attempt::Attempt;
+pub(crate) use load::{LoadOptions, load};
 use target::{Scheme, Target};
 use workload::payload::Payload;
 
@@ -18,6 +20,7 @@ mod attempt;
 mod connect;
 mod datagram;
 mod http;
+mod load;
 mod lookup;
 mod musl;
 mod raw;
@@ -327,8 +330,12 @@ pub(crate) async fn tls(options: TlsOptions) -> anyhow::Result<bool> {
 }
 
 fn print(report: &Report) -> anyhow::Result<bool> {
-    let mut line = serde_json::to_vec(report).context("write a report")?;
-    line.push(b'\n');
-    std::io::stdout().lock().write_all(&line).context("write to standard output")?;
+    say(report)?;
     Ok(report.ok)
+}
+
+fn say(what: &impl Serialize) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(what).context("write a report")?;
+    line.push(b'\n');
+    std::io::stdout().lock().write_all(&line).context("write to standard output")
 }

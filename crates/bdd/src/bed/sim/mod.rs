@@ -22,6 +22,7 @@ use capture::{Place, Recorder};
 use netns::NetNs;
 use redirect::contract;
 use sim::{Dial as _, Families, Impairment, Lab, Primary, ProbeOutcome};
+use tokio::sync::OnceCell;
 
 use super::{Bed, Credentials, RuleDump, Timing};
 use crate::cluster::Cluster;
@@ -57,6 +58,9 @@ pub struct SimBed {
     has_servers: bool,
     cluster: Cluster,
     pods: Pods,
+    /// Whether it has mesh gateways. They come up while the first Pods do.
+    has_gateways: bool,
+    gateways_up: OnceCell<()>,
     taps: Arc<Taps>,
     externals: Externals,
     stopped: Stopped,
@@ -75,6 +79,12 @@ impl SimBed {
 
     fn gateways_here(&self) -> Gateways<'_> {
         Gateways { cluster: &self.cluster, pods: &self.pods, patience: READY }
+    }
+
+    /// Waits until those that were installed have come up, once.
+    async fn await_gateways(&self) -> Result<()> {
+        let installed = async || if self.has_gateways { self.gateways_here().installed().await } else { Ok(()) };
+        self.gateways_up.get_or_try_init(installed).await.map(|()| ())
     }
 
     fn cni(&self) -> Cni<'_> {
@@ -232,6 +242,7 @@ impl Bed for SimBed {
     }
 
     async fn converge(&self) -> Result<()> {
+        self.await_gateways().await?;
         let start = Instant::now();
         loop {
             let Err(lacking) = self.lacking().await else { return Ok(()) };
@@ -277,6 +288,9 @@ impl Bed for SimBed {
         state: State,
         settings: &Settings,
     ) -> Result<()> {
+        if component == Component::MeshGateway {
+            self.await_gateways().await?;
+        }
         match (component, of, state) {
             (Component::ControlPlane, ..) if !self.has_servers => {}
             (Component::ControlPlane, _, State::Stopped | State::Killed) => self.servers.stop().await,

@@ -18,6 +18,7 @@ pub(super) struct Taps {
     pub(super) recorder: Arc<Recorder>,
     pub(super) timeline: Timeline,
     cluster: Option<Arc<str>>,
+    is_recorded: bool,
     sandboxes: Mutex<HashMap<(String, String), SandboxInfo>>,
     /// By the Pod's uid: one of the same name may begin before the one before it has ended.
     taps: Mutex<HashMap<String, Vec<Tap>>>,
@@ -29,9 +30,14 @@ const STATION: usize = 16 << 20;
 const MESH: &str = "consul";
 
 impl Taps {
-    /// Of a cluster, which has a name where there are several.
-    pub(super) fn new(recorder: Arc<Recorder>, timeline: Timeline, cluster: Option<Arc<str>>) -> Self {
-        Self { recorder, timeline, cluster, sandboxes: Mutex::default(), taps: Mutex::default() }
+    /// Of a cluster, which has a name where there are several. Unless `is_recorded`, nothing is.
+    pub(super) fn new(
+        recorder: Arc<Recorder>,
+        timeline: Timeline,
+        cluster: Option<Arc<str>>,
+        is_recorded: bool,
+    ) -> Self {
+        Self { recorder, timeline, cluster, is_recorded, sandboxes: Mutex::default(), taps: Mutex::default() }
     }
 
     /// A Pod's network, when it has one now.
@@ -41,6 +47,9 @@ impl Taps {
     }
 
     async fn tap(&self, netns: &NetNs, interface: &str, host: &str, place: Place, bytes: usize) -> Option<Tap> {
+        if !self.is_recorded {
+            return None;
+        }
         let vantage = Vantage { host: host.to_owned(), place };
         let tap = self.recorder.tap_busy(netns, interface, vantage, bytes).await;
         // statements about it will say that nobody recorded it

@@ -8,6 +8,7 @@ use capture::{Place, ProxyPorts, Recorder};
 use futures::future::{join_all, try_join_all};
 use redirect::contract;
 use sim::{Lab, LabOptions, SandboxObserver};
+use tokio::sync::OnceCell;
 
 use super::external::Externals;
 use super::observer::Taps;
@@ -49,6 +50,8 @@ pub struct Order<'a> {
     pub timeline: &'a Timeline,
     /// Bytes of the longest stream.
     pub bulk: u64,
+    /// Whether packets are recorded. Who measures goes without: it costs more than the packets.
+    pub is_recorded: bool,
 }
 
 /// A lab with what watches it.
@@ -62,7 +65,7 @@ struct Site {
     pods: Pods,
 }
 
-/// Builds everything and returns when Pods can be created and are injected.
+/// Builds everything and returns when Pods can be created and are injected. Mesh gateways may still be coming up.
 ///
 /// # Errors
 /// Which part did not come up, and why. What was started before is ended.
@@ -84,7 +87,7 @@ pub async fn start(order: &Order<'_>) -> Result<Arc<dyn Bed>> {
         None => furnish(order, layout.as_ref(), &sites).await,
     };
     match furnished {
-        Ok(servers) => assemble(order, sites, servers),
+        Ok(servers) => assemble(order, sites, servers, layout.is_some_and(|layout| layout.gateways)),
         Err(error) => {
             join_all(sites.iter().map(|site| site.lab.stop())).await;
             Err(error)
@@ -114,7 +117,7 @@ async fn site(order: &Order<'_>, member: Option<&Member>, recorder: Arc<Recorder
     let name = format!("lab-{}", suite.number());
     let work = suite.work.join(&name);
     let cluster: Option<Arc<str>> = member.map(|member| member.name.as_str().into());
-    let taps = Arc::new(Taps::new(recorder, (*timeline).clone(), cluster.clone()));
+    let taps = Arc::new(Taps::new(recorder, (*timeline).clone(), cluster.clone(), order.is_recorded));
     let artifacts = cluster.as_ref().map_or_else(|| "lab".to_owned(), |cluster| format!("lab-{cluster}"));
     let lab = Lab::start(LabOptions {
         name,
@@ -166,18 +169,26 @@ async fn furnish(order: &Order<'_>, layout: Option<&Layout>, sites: &[Site]) -> 
     }
     let servers = servers(order, layout, sites)?;
     let has_gateways = layout.is_some_and(|layout| layout.gateways);
-    try_join_all(sites.iter().zip(&servers).map(|(site, (servers, _))| equip(order, site, servers, has_gateways)))
-        .await?;
-    order.timeline.note("the webhook is up");
+    let equipped = async {
+        let all = sites.iter().zip(&servers);
+        try_join_all(all.map(|(site, (servers, _))| equip(order, site, servers, has_gateways))).await?;
+        order.timeline.note("the webhook is up");
+        Ok(())
+    };
     let side = |wanted: &str| {
         let mut all = sites.iter().filter_map(|site| Some((site.member.as_ref()?.name.as_str(), &site.cluster)));
         let found = all.find(|(name, _)| *name == wanted);
         found.map(|(name, cluster)| Side { name, cluster }).with_context(|| format!("find the cluster {wanted}"))
     };
-    for (accepting, dialling) in layout.iter().flat_map(|layout| &layout.peered) {
-        install::peering::peer(&side(accepting)?, &side(dialling)?, READY).await?;
-        order.timeline.note(format!("{accepting} and {dialling} are peered"));
-    }
+    // servers are all that a peering needs
+    let peered = async {
+        for (accepting, dialling) in layout.iter().flat_map(|layout| &layout.peered) {
+            install::peering::peer(&side(accepting)?, &side(dialling)?, READY).await?;
+            order.timeline.note(format!("{accepting} and {dialling} are peered"));
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(equipped, peered)?;
     Ok(servers)
 }
 
@@ -227,17 +238,21 @@ async fn equip(order: &Order<'_>, site: &Site, servers: &Servers, has_gateways: 
             false => Ok(()),
         }
     };
-    let gateways = async {
-        match has_gateways {
-            true => Gateways { cluster, pods, patience: READY }.install(settings, &address).await,
-            false => Ok(()),
-        }
-    };
-    tokio::try_join!(plugin, gateways, install::webhook(cluster, pods, settings, &address, READY))?;
-    reachable(lab, cluster).await
+    tokio::try_join!(plugin, install::webhook(cluster, pods, settings, &address, READY))?;
+    reachable(lab, cluster).await?;
+    match has_gateways {
+        // they come up beside the first Pods
+        true => Gateways { cluster, pods, patience: READY }.install(settings, &address).await,
+        false => Ok(()),
+    }
 }
 
-fn assemble(order: &Order<'_>, sites: Vec<Site>, servers: Vec<(Arc<Servers>, bool)>) -> Result<Arc<dyn Bed>> {
+fn assemble(
+    order: &Order<'_>,
+    sites: Vec<Site>,
+    servers: Vec<(Arc<Servers>, bool)>,
+    has_gateways: bool,
+) -> Result<Arc<dyn Bed>> {
     let Order { suite, settings, .. } = order;
     let (families, primary) = (settings.families()?, settings.primary_network()?);
     let all: Vec<Arc<Servers>> = servers.iter().filter(|(_, at_home)| *at_home).map(|(one, _)| one.clone()).collect();
@@ -252,6 +267,8 @@ fn assemble(order: &Order<'_>, sites: Vec<Site>, servers: Vec<(Arc<Servers>, boo
             has_servers,
             cluster,
             pods,
+            has_gateways,
+            gateways_up: OnceCell::default(),
             taps,
             externals: Externals::new(suite.settings.bin_dir.join("workload")),
             stopped: Stopped::default(),
