@@ -77,6 +77,15 @@ Feature: Upstreams that an annotation names have a local port of their own
       | static-server:1234:colour=red         |
       | static-server:1234:mesh_gateway_mode=x |
 
+  # A query is made through Consul's HTTP API; until somebody does, nobody answers.
+  @UPS-07 @beyond @sim @kind
+  Scenario: An upstream may be a prepared query, and one that nobody made leads nowhere
+    Given the workload "explicit" with:
+      | annotation connect-service-upstreams | prepared_query:geo:1234 |
+    When "explicit" requests "http://localhost:1234"
+    Then it is blocked
+    And "explicit" becomes ready
+
   @UPS-06 @peer @sim @kind
   Scenario: An upstream may mean one port of several
     Given the workload "multiport" with:

@@ -16,10 +16,12 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject};
+use tokio::sync::oneshot;
 
 use crate::abroad::Abroad;
 use crate::intentions::Intention;
 use crate::peering;
+use crate::serve::http::query::{Refused, Request};
 
 /// A change, and the cluster where it happened by its place among those of the datacenter.
 pub(crate) type Told = (usize, Change);
@@ -43,6 +45,8 @@ pub(crate) enum Change {
     Abroad(Arc<str>, Box<Abroad>),
     /// What a peer tells; `None` when the peering has ended.
     Peer(Arc<str>, Option<Box<peering::Told>>),
+    /// A prepared query is made, changed or forgotten; who asked for that is told when it is done.
+    Query(Request, oneshot::Sender<Result<(), Refused>>),
     /// Nothing in the cluster, but proxies must be rendered anew.
     Touch,
 }

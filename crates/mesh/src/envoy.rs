@@ -157,4 +157,6 @@ mod federation;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod queries;
+#[cfg(test)]
 pub(crate) mod tests;

@@ -1,5 +1,5 @@
 //! What a control plane keeps over its restarts, as Consul's servers do in their data directory: the root of the certificates and
-//! the virtual addresses. Both are written into Pods, which outlive it.
+//! the virtual addresses, both of which are written into Pods, which outlive it; and the prepared queries.
 
 use std::fs;
 use std::io::Write;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ca::Leaf;
+use crate::query::Queries;
 use crate::vip::VirtualIps;
 
 /// Name of the file in the data directory.
@@ -22,6 +23,8 @@ pub(crate) struct Kept {
     pub(crate) root: Leaf,
     #[serde(default)]
     pub(crate) vips: VirtualIps,
+    #[serde(default)]
+    pub(crate) queries: Queries,
 }
 
 /// Why nothing could be read or written.
@@ -54,6 +57,8 @@ pub(crate) struct Keeper {
     kept: Kept,
     /// The virtual addresses of the last world that is in the file.
     written: Arc<VirtualIps>,
+    /// Its prepared queries.
+    asked: Arc<Queries>,
 }
 
 /// Reads what an earlier control plane left in `directory`; nothing when there was none.
@@ -69,24 +74,26 @@ pub(crate) fn read(directory: &Path) -> Result<Option<Kept>, KeptError> {
 impl Keeper {
     /// Keeps `kept` in `directory` from now on, which is made if need be.
     pub(crate) fn start(directory: &Path, kept: Kept) -> Result<Self, KeptError> {
-        let written = Arc::new(kept.vips.clone());
-        let keeper = Self { path: directory.join(FILE), kept, written };
+        let (written, asked) = (Arc::new(kept.vips.clone()), Arc::new(kept.queries.clone()));
+        let keeper = Self { path: directory.join(FILE), kept, written, asked };
         keeper.write()?;
         Ok(keeper)
     }
 
-    /// Writes the virtual addresses if they are others than those in the file. What could not be written is tried again the next
-    /// time.
-    pub(crate) fn vips(&mut self, vips: &Arc<VirtualIps>) -> Result<(), KeptError> {
+    /// Writes the virtual addresses and the queries if they are others than those in the file. What could not be written is tried
+    /// again the next time.
+    pub(crate) fn keep(&mut self, vips: &Arc<VirtualIps>, queries: &Arc<Queries>) -> Result<(), KeptError> {
         // most changes of the world give nobody an address, and it may hold thousands
-        if Arc::ptr_eq(&self.written, vips) {
+        if Arc::ptr_eq(&self.written, vips) && Arc::ptr_eq(&self.asked, queries) {
             return Ok(());
         }
-        if *self.written != **vips {
+        if *self.written != **vips || *self.asked != **queries {
             self.kept.vips = VirtualIps::clone(vips);
+            self.kept.queries = Queries::clone(queries);
             self.write()?;
         }
         self.written = Arc::clone(vips);
+        self.asked = Arc::clone(queries);
         Ok(())
     }
 
@@ -110,10 +117,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::query::Query;
 
     fn kept() -> Kept {
         let root = Leaf { cert_chain_pem: "ROOT".to_owned(), key_pem: "KEY".to_owned() };
-        Kept { trust_domain: "td.consul".to_owned(), root, vips: VirtualIps::default() }
+        Kept { trust_domain: "td.consul".to_owned(), root, vips: VirtualIps::default(), queries: Queries::default() }
     }
 
     #[test]
@@ -123,9 +131,10 @@ mod tests {
         let mut keeper = Keeper::start(directory.path(), kept()).expect("writable");
         let mut vips = VirtualIps::default();
         vips.assign(["web"]);
-        keeper.vips(&Arc::new(vips.clone())).expect("writable");
+        let queries = Queries::from([("id".to_owned(), Query::default())]);
+        keeper.keep(&Arc::new(vips.clone()), &Arc::new(queries.clone())).expect("writable");
         let found = read(directory.path()).expect("readable").expect("kept");
-        assert_eq!(found, Kept { vips, ..kept() });
+        assert_eq!(found, Kept { vips, queries, ..kept() });
         let mode = fs::metadata(directory.path().join(FILE)).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -140,9 +149,9 @@ mod tests {
         let vips = Arc::new(vips);
         fs::rename(&directory, place.path().join("away")).expect("moved");
         fs::write(&directory, "in the way").expect("writable");
-        keeper.vips(&vips).expect_err("no directory");
+        keeper.keep(&vips, &Arc::default()).expect_err("no directory");
         fs::remove_file(&directory).expect("removed");
-        keeper.vips(&vips).expect("writable again");
+        keeper.keep(&vips, &Arc::default()).expect("writable again");
         assert_eq!(read(&directory).expect("readable").map(|kept| kept.vips), Some(VirtualIps::clone(&vips)));
     }
 

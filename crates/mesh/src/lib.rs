@@ -30,6 +30,7 @@ mod names;
 mod peering;
 mod place;
 mod proxies;
+mod query;
 mod registration;
 mod serve;
 mod upstreams;

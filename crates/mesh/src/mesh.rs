@@ -17,6 +17,7 @@ use crate::intentions::Intention;
 use crate::kept::{self, Keeper, Kept, KeptError};
 use crate::names::Names;
 use crate::peering::{self, Accepted, Manager};
+use crate::query::Queries;
 use crate::serve::{self, Gate, Shared};
 use crate::vip::VirtualIps;
 use crate::world::{Problem, World};
@@ -111,18 +112,19 @@ impl Mesh {
         let kept = match (kept, federation.as_ref().and_then(|federation| federation.secret.clone())) {
             (Some(kept), Some(FederationSecret { trust_domain, root })) => Some(Kept { trust_domain, root, ..kept }),
             (None, Some(FederationSecret { trust_domain, root })) => {
-                Some(Kept { trust_domain, root, vips: VirtualIps::default() })
+                Some(Kept { trust_domain, root, vips: VirtualIps::default(), queries: Queries::default() })
             }
             (kept, None) => kept,
         };
         let trust_domain = kept.as_ref().map_or_else(|| format!("{}.consul", uuid()), |k| k.trust_domain.clone());
         let names = Names::new(&datacenter, &trust_domain);
-        let (authority, vips) = match kept {
-            Some(kept) => (Authority::resume(names.clone(), kept.root)?, kept.vips),
-            None => (Authority::new(names.clone())?, VirtualIps::default()),
+        let (authority, vips, queries) = match kept {
+            Some(kept) => (Authority::resume(names.clone(), kept.root)?, kept.vips, kept.queries),
+            None => (Authority::new(names.clone())?, VirtualIps::default(), Queries::default()),
         };
         let keep = |directory: PathBuf| {
-            Keeper::start(&directory, Kept { trust_domain, root: authority.root().clone(), vips: vips.clone() })
+            let (root, vips, queries) = (authority.root().clone(), vips.clone(), queries.clone());
+            Keeper::start(&directory, Kept { trust_domain, root, vips, queries })
         };
         let keeper = data_dir.map(keep).transpose()?;
         let foreign = Authority::new(Names::new(&datacenter, &format!("{}.consul", uuid())))?;
@@ -130,6 +132,7 @@ impl Mesh {
             index: first_index(),
             clusters: clusters.len(),
             vips: Arc::new(vips),
+            queries: Arc::new(queries),
             ..World::empty(names, default_intention)
         };
         let (worlds, world) = watch::channel(Arc::new(first));
@@ -171,7 +174,9 @@ impl Mesh {
         tasks.spawn(cancel.run_until_cancelled_owned(reconcile));
         tasks.spawn(gate.stopped().run_until_cancelled_owned(renew(changes.clone())));
         let socket = |what| move |source| Error::Socket { what, source };
-        serve::tcp(http, serve::http::router(shared.clone()), &gate, &tasks).map_err(socket("the HTTP API"))?;
+        let api = serve::http::router(shared.clone());
+        let api = api.merge(serve::http::query::router(shared.clone(), changes.clone()));
+        serve::tcp(http, api, &gate, &tasks).map_err(socket("the HTTP API"))?;
         let proxies = serve::feed::router(shared.clone()).merge(serve::rejected::router(shared.clone()));
         let proxies = proxies.merge(serve::abroad::router(shared.clone()));
         let proxies = proxies.merge(serve::peering::router(shared.clone(), accepted, changes.clone()));

@@ -49,6 +49,11 @@ impl Names {
         self.sni(service, Some(port))
     }
 
+    /// The server name that a client proxy asks for when it means a prepared query; also the name of the Envoy cluster.
+    pub(crate) fn query_sni(&self, query: &str) -> String {
+        format!("{query}.{DEFAULT}.{}.query.{}", self.datacenter, self.trust_domain)
+    }
+
     /// The server name that leads to the mesh gateways of another datacenter; also the name of the Envoy cluster.
     pub(crate) fn gateway_sni(&self, datacenter: &str) -> String {
         format!("{datacenter}.internal.{}", self.trust_domain)

@@ -4,11 +4,15 @@ use std::net::IpAddr;
 
 use crate::go;
 use crate::place::{GatewayMode, Place};
+use crate::query;
 
 /// An explicit upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Upstream {
+    /// A service, or the prepared query of this name.
     pub(crate) service: String,
+    /// Whether it is a query.
+    pub(crate) is_query: bool,
     /// As the annotation says; `None` when it does not.
     pub(crate) datacenter: Option<String>,
     /// The mesh that the service is in, if it is not ours.
@@ -33,6 +37,9 @@ impl Upstream {
 
     /// Consul's name of the upstream, by which it hides the implicit upstream of the same name.
     pub(crate) fn id(&self) -> String {
+        if self.is_query {
+            return query::upstream(&self.service);
+        }
         let service = match &self.port {
             Some(port) => format!("{port}.{}", self.service),
             None => self.service.clone(),
@@ -45,7 +52,7 @@ impl Upstream {
     }
 }
 
-/// Why the annotation was refused. All but the last are worded as consul-k8s words them.
+/// Why the annotation was refused, as consul-k8s words it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UpstreamError {
     #[error("upstream structured incorrectly: {0}")]
@@ -56,8 +63,6 @@ pub(crate) enum UpstreamError {
     Option { option: String, raw: String },
     #[error("invalid upstream mesh gateway mode {mode:?} in {raw:?}")]
     GatewayMode { mode: String, raw: String },
-    #[error("upstream {raw:?}: {what} comes with a later issue")]
-    Later { raw: String, what: &'static str },
 }
 
 /// Parses the whole annotation. `named_port` resolves the name of a container port.
@@ -70,11 +75,29 @@ pub(crate) fn parse(
 
 fn one(raw: &str, named_port: &impl Fn(&str) -> Option<u16>) -> Result<Upstream, UpstreamError> {
     let wrong = || UpstreamError::Structure(raw.to_owned());
-    let later = |what| UpstreamError::Later { raw: raw.to_owned(), what };
     let mut parts = raw.splitn(3, ':');
     let (name, port, extra) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(wrong)?, parts.next());
+    let numbered = |port: &str| {
+        let number = named_port(port).or_else(|| go::positive(port).and_then(|p| u16::try_from(p).ok()));
+        number.ok_or_else(|| UpstreamError::Port { port: port.to_owned(), raw: raw.to_owned() })
+    };
+    let plain = |service: &str, bind_port| Upstream {
+        service: service.to_owned(),
+        is_query: false,
+        datacenter: None,
+        peer: None,
+        gateway_mode: None,
+        port: None,
+        bind_address: [127, 0, 0, 1].into(),
+        bind_port,
+    };
     if name.trim() == "prepared_query" {
-        return Err(later("a prepared query"));
+        // what would be the port is the query's name, and the rest is the port
+        let (query, port) = (port.trim(), extra.ok_or_else(wrong)?);
+        if query.is_empty() {
+            return Err(wrong());
+        }
+        return Ok(Upstream { is_query: true, ..plain(query, numbered(port.trim())?) });
     }
     let pieces: Vec<&str> = name.split('.').collect();
     let labeled = pieces.get(1) == Some(&"svc");
@@ -95,18 +118,7 @@ fn one(raw: &str, named_port: &impl Fn(&str) -> Option<u16>) -> Result<Upstream,
     if service.is_empty() {
         return Err(wrong());
     }
-    let bind_port = named_port(port)
-        .or_else(|| go::positive(port).and_then(|p| u16::try_from(p).ok()))
-        .ok_or_else(|| UpstreamError::Port { port: port.to_owned(), raw: raw.to_owned() })?;
-    let mut upstream = Upstream {
-        service: service.to_owned(),
-        datacenter,
-        peer,
-        gateway_mode: None,
-        port: None,
-        bind_address: [127, 0, 0, 1].into(),
-        bind_port,
-    };
+    let mut upstream = Upstream { datacenter, peer, ..plain(service, numbered(port)?) };
     if let Some(extra) = extra {
         let (positional, options) = match extra.split_once('?') {
             Some((dc, options)) => (dc, options),
@@ -180,6 +192,11 @@ mod tests {
     #[case("a:1:dc2?mesh_gateway_mode=local", "a?dc=dc2 127.0.0.1:1 local")]
     #[case("a.svc.dc2.dc:1:mesh_gateway_mode=remote", "a?dc=dc2 127.0.0.1:1 remote")]
     #[case("a.svc.p.peer:1", "a?peer=p 127.0.0.1:1")]
+    #[case("prepared_query:q1:1234", "prepared_query:q1 127.0.0.1:1234")]
+    #[case("prepared_query:q1:admin", "prepared_query:q1 127.0.0.1:9000")]
+    #[case("prepared_query:q1", "upstream structured incorrectly: prepared_query:q1")]
+    #[case("prepared_query::1", "upstream structured incorrectly: prepared_query::1")]
+    #[case("prepared_query:q1:1:dc2", r#"invalid upstream local bind port "1:dc2" in "prepared_query:q1:1:dc2""#)]
     #[case("a:1:colour=red", r#"unsupported upstream option "colour" in "a:1:colour=red""#)]
     fn forms(#[case] annotation: &str, #[case] expected: &str) {
         let parsed = parse(annotation, |name| (name == "admin").then_some(9000));

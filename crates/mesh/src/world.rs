@@ -20,6 +20,7 @@ use crate::config::accept::Resource;
 use crate::intentions::Intention;
 use crate::names::Names;
 use crate::peering::{self, Exported, Peers, Told};
+use crate::query::{Queries, Query};
 use crate::vip::VirtualIps;
 
 /// Something that the control plane was asked for and does not do.
@@ -52,6 +53,7 @@ pub(crate) struct World {
     pub(crate) abroad: Arc<BTreeMap<Arc<str>, Arc<Abroad>>>,
     /// What peers tell, by what they are called here.
     pub(crate) peers: Arc<Peers>,
+    pub(crate) queries: Arc<Queries>,
     pub(crate) news: News,
 }
 
@@ -71,6 +73,7 @@ impl World {
             resources: Arc::default(),
             abroad: Arc::default(),
             peers: Arc::default(),
+            queries: Arc::default(),
             news: News::default(),
         }
     }
@@ -117,6 +120,11 @@ impl World {
     pub(crate) fn import(&self, service: &str, peer: &str) -> Option<(&Told, &Exported)> {
         let told = self.peers.get(peer)?;
         Some((told, told.services.get(service)?))
+    }
+
+    /// The prepared query of this name.
+    pub(crate) fn query(&self, name: &str) -> Option<&Query> {
+        self.queries.values().find(|query| query.name == name)
     }
 
     /// Everything that proxies may reach without naming it: [`Self::services`] and [`Self::imported`].

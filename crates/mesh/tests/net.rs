@@ -16,7 +16,7 @@ use hickory_proto::rr::{Name, RecordType};
 use mesh::{Intention, Mesh, MeshOptions};
 use netns::NetNs;
 use serde_json::{Value, json};
-use support::bed::{Bed, CONTROL, KINDS, SERVER, answered, application, closed, envoy, sh};
+use support::bed::{Bed, CLIENT, CONTROL, KINDS, SERVER, answered, application, closed, envoy, sh};
 use support::{Api, pod, resource, service, slice};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,6 +66,41 @@ async fn changes_reach_the_wire() -> Result<()> {
             ensure!(answered(&bed.http(bed.virtual_ip(), "/other")), "certificates rotate under load");
         }
         ensure!(bed.mesh.problems().is_empty(), "{:?}", bed.mesh.problems());
+        bed.nothing_rejected()
+    })
+    .await?
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prepared_query_leads_to_what_it_finds() -> Result<()> {
+    tokio::task::spawn_blocking(|| {
+        let bed = Bed::start("query", Intention::Allow, |api| {
+            let mut client = pod("client", CLIENT, true);
+            client["metadata"]["annotations"]["consul.hashicorp.com/connect-service-upstreams"] =
+                json!("prepared_query:geo:1234");
+            api.apply("pods", client);
+        })?;
+        application(&bed.ns)?;
+        bed.until("the proxies work", "/hello", answered)?;
+        let (api, local) = (SocketAddr::from((CONTROL, 8500)), || SocketAddr::from(([127, 0, 0, 1], 1234)));
+        ensure!(closed(&bed.http(local(), "/hello")), "there is no such query");
+        let body = json!({"Name": "geo", "Service": {"Service": "server"}}).to_string();
+        let request = format!(
+            "POST /v1/query HTTP/1.1\r\nhost: consul\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let made = bed.ask(api, &request)?;
+        bed.until_at(local, "the query finds the server", "/hello", answered)?;
+        ensure!(lookup(&bed.ns, "geo.query.consul.", "udp")?.to_string() == SERVER, "DNS finds it as well");
+
+        bed.api.apply("endpointslices", slice("server", "server", SERVER, false));
+        bed.until_at(local, "the server is not ready", "/hello", closed)?;
+        bed.api.apply("endpointslices", slice("server", "server", SERVER, true));
+        bed.until_at(local, "the server is ready", "/hello", answered)?;
+
+        let id = made.split('"').rev().nth(1).with_context(|| made.clone())?;
+        bed.ask(api, &format!("DELETE /v1/query/{id} HTTP/1.1\r\nhost: consul\r\nconnection: close\r\n\r\n"))?;
+        bed.until_at(local, "the query is gone", "/hello", closed)?;
         bed.nothing_rejected()
     })
     .await?

@@ -119,7 +119,7 @@ impl Cluster {
             }
             Change::Touch => news.touched.everything = true,
             // they are no cluster's
-            Change::Abroad(..) | Change::Peer(..) => {}
+            Change::Abroad(..) | Change::Peer(..) | Change::Query(..) => {}
         }
     }
 

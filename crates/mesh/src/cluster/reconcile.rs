@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::api::ApiResource;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::objects::{Cluster, Entry, Unseen};
 use super::{Change, status};
@@ -17,7 +17,12 @@ use crate::cluster;
 use crate::config::accept::{Accepted, Resource, Verdict, without_effect};
 use crate::kept::Keeper;
 use crate::peering::{self, Peers, Told, Wanted};
+use crate::query::{self, Queries};
+use crate::serve::http::query::{Refused, Request};
 use crate::world::{Problem, World};
+
+/// Who asked for a change of a query.
+type Asker = oneshot::Sender<Result<(), Refused>>;
 
 /// Changes that come within this time become one world.
 const GATHER: Duration = Duration::from_millis(1);
@@ -46,10 +51,14 @@ pub(crate) async fn reconcile(
                 status.say(api, resource, verdict);
             }
         });
-        if let Some(Err(error)) = keeper.as_mut().map(|keeper| keeper.vips(&world.vips)) {
-            tracing::error!(error = &error as &dyn std::error::Error, "virtual addresses change at the next start");
+        if let Some(Err(error)) = keeper.as_mut().map(|keeper| keeper.keep(&world.vips, &world.queries)) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "virtual addresses and queries are others at the next start"
+            );
         }
         worlds.send_replace(Arc::new(world));
+        reconciler.answer();
         let wanted = reconciler.wanted_peerings();
         peerings.send_if_modified(|known| std::mem::replace(known, wanted.clone()) != wanted);
     }
@@ -65,6 +74,10 @@ pub(crate) struct Reconciler {
     /// What peers tell, and whether that is in a world.
     peers: Peers,
     has_other_peers: bool,
+    /// Requests about prepared queries that are in no world yet.
+    requests: Vec<(Request, Asker)>,
+    /// Who is to be told what became of those that are in the last one.
+    answers: Vec<(Asker, Result<(), Refused>)>,
     news: Unseen,
     acceptance: Accepted,
     accepted: BTreeSet<(usize, Entry)>,
@@ -84,6 +97,8 @@ impl Reconciler {
             abroad: BTreeMap::new(),
             peers: Peers::new(),
             has_other_peers: false,
+            requests: Vec::new(),
+            answers: Vec::new(),
             news: Unseen::default(),
             acceptance: Accepted::default(),
             accepted: BTreeSet::new(),
@@ -104,6 +119,7 @@ impl Reconciler {
         match change {
             Change::Abroad(datacenter, told) => self.hear(datacenter, *told),
             Change::Peer(name, told) => self.hear_peer(name, told.map(|told| *told)),
+            Change::Query(request, done) => self.requests.push((request, done)),
             change => {
                 if let Some(cluster) = self.clusters.get_mut(place) {
                     cluster.apply(change);
@@ -133,6 +149,25 @@ impl Reconciler {
         match told {
             Some(told) => drop(self.peers.insert(name, Arc::new(told))),
             None => drop(self.peers.remove(&name)),
+        }
+    }
+
+    /// Takes in the requests about prepared queries.
+    fn query(&mut self, queries: &mut Arc<Queries>) {
+        for (request, asker) in std::mem::take(&mut self.requests) {
+            let done = query(queries, request).map(|names| {
+                let of_query = names.iter().filter(|name| !name.is_empty()).map(|name| query::upstream(name));
+                self.news.touched.services.extend(of_query);
+            });
+            self.answers.push((asker, done));
+        }
+    }
+
+    /// Tells those who asked, once a world has what they asked for.
+    fn answer(&mut self) {
+        for (asker, done) in self.answers.drain(..) {
+            // who does not wait any more need not know
+            let _ = asker.send(done);
         }
     }
 
@@ -174,6 +209,7 @@ impl Reconciler {
         if self.abroad.iter().any(|(name, told)| world.abroad.get(name).is_none_or(|old| !Arc::ptr_eq(old, told))) {
             world.abroad = Arc::new(self.abroad.clone());
         }
+        self.query(&mut world.queries);
         let has_other_peers = std::mem::take(&mut self.has_other_peers);
         if has_other_peers {
             world.peers = Arc::new(self.peers.clone());
@@ -278,5 +314,28 @@ impl Reconciler {
                 cluster.concern(entry);
             }
         }
+    }
+}
+
+/// Does what a request asks for, and gives the names that are concerned.
+fn query(queries: &mut Arc<Queries>, request: Request) -> Result<Vec<String>, Refused> {
+    match request {
+        Request::Put(query, is_new) => {
+            let old = queries.get(&query.id).map(|old| old.name.clone());
+            if old.is_none() && !is_new {
+                return Err(Refused::Missing);
+            }
+            let is_same = |other: &query::Query| other.name == query.name && other.id != query.id;
+            if !query.name.is_empty() && queries.values().any(is_same) {
+                return Err(Refused::Taken(query.name.clone()));
+            }
+            let names = old.into_iter().chain([query.name.clone()]).collect();
+            Arc::make_mut(queries).insert(query.id.clone(), *query);
+            Ok(names)
+        }
+        Request::Forget(id) => match Arc::make_mut(queries).remove(&id) {
+            Some(gone) => Ok(vec![gone.name.clone()]),
+            None => Err(Refused::Missing),
+        },
     }
 }

@@ -16,6 +16,7 @@ use crate::feed::config_source;
 use crate::filter::Filter;
 use crate::names::Names;
 use crate::place::{GatewayMode, Place};
+use crate::query::Found;
 use crate::registration::{Health, Instance};
 use crate::world::World;
 
@@ -150,6 +151,24 @@ pub(super) fn port(
         Place::Peer(_) => Vec::new(),
     };
     endpoints(&reached, &name, resources);
+    resources.cluster(name.clone(), eds(&name, CONNECT_TIMEOUT, socket));
+    name
+}
+
+/// Adds the cluster of a prepared query, and returns its name. Nobody answers while there is no query of this name. Gateways know
+/// nothing of queries: what is in another datacenter is dialled as it is.
+pub(super) fn query(world: &World, query: &str, resources: &mut Resources) -> String {
+    let name = world.names.query_sni(query);
+    let found = world.query(query).map(|query| (query, query.execute(world).0));
+    let reached = found.as_ref().map(|(_, found)| found.proxies()).unwrap_or_default();
+    endpoints(&reached, &name, resources);
+    // as long as nobody is found, no identity is the right one
+    let service = found.as_ref().map_or("", |(query, _)| query.service.service.as_str());
+    let names = match found.as_ref().map(|(_, found)| found) {
+        Some(Found::In(datacenter, _)) => world.names.at(&Place::Datacenter((*datacenter).into())),
+        _ => world.names.at(&Place::Here),
+    };
+    let socket = tls::upstream(&name, &names.spiffe(service));
     resources.cluster(name.clone(), eds(&name, CONNECT_TIMEOUT, socket));
     name
 }

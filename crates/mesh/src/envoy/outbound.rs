@@ -236,6 +236,9 @@ fn explicit_listener(world: &World, upstream: &upstreams::Upstream, resources: &
         Place::Peer(_) => true,
     };
     let filter = match upstream.port.as_ref().filter(|port| !is_default(port)) {
+        _ if upstream.is_query => {
+            tcp_proxy(&format!("upstream.prepared_query_{service}"), &cluster::query(world, service, resources))
+        }
         Some(port) => {
             let cluster = cluster::port(world, (service, port), &place, *via, resources);
             tcp_proxy(&world.names.at(&place).stat_prefix(service), &cluster)

@@ -172,8 +172,15 @@ fn own_part(shared: &Shared, world: &World, instance: &Instance) -> Option<BTree
 }
 
 fn reach_of(world: &World, instance: &Instance) -> BTreeSet<String> {
-    let named = instance.upstreams.iter().map(|upstream| upstream.service.as_str());
-    reach(&world.config, named.chain([instance.service.as_str()]))
+    let named = instance.upstreams.iter().filter(|upstream| !upstream.is_query);
+    let named = named.map(|upstream| upstream.service.as_str());
+    let mut reached = reach(&world.config, named.chain([instance.service.as_str()]));
+    // a query, whether there is one, and what it finds; entries have no say in that
+    for query in instance.upstreams.iter().filter(|upstream| upstream.is_query) {
+        reached.insert(query.id());
+        reached.extend(world.query(&query.service).map(|query| query.service.service.clone()));
+    }
+    reached
 }
 
 /// The resources as a saboteur leaves them.

@@ -19,6 +19,8 @@ use crate::intentions::Intention;
 use crate::names::Names;
 use crate::objects::{pod, service, slice};
 use crate::peering::{Exported, Told as Peer};
+use crate::query::{Failover, Query, Service as Asks};
+use crate::serve::http::query::Request;
 
 const SERVICES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const KINDS: [&str; 8] = [
@@ -116,9 +118,10 @@ fn random(rng: &mut StdRng) -> Step {
             if rng.random_bool(0.3) {
                 pod["metadata"]["annotations"]["consul.hashicorp.com/connect-service-port"] = json!("http,9091");
             }
-            if rng.random_bool(0.3) {
-                let forms = [":1234:dc2", ".svc.east.peer:1234", ":1234"];
-                let upstreams = format!("{other}{}", forms.choose(rng).expect("not empty"));
+            if rng.random_bool(0.6) {
+                let forms =
+                    ["N:1234:dc2", "N.svc.east.peer:1234", "N:1234", "prepared_query:N:1234", "prepared_query:N:1234"];
+                let upstreams = forms.choose(rng).expect("not empty").replace('N', other);
                 pod["metadata"]["annotations"]["consul.hashicorp.com/connect-service-upstreams"] = json!(upstreams);
             }
             if rng.random_bool(0.2) {
@@ -207,6 +210,17 @@ fn random_datacenter(rng: &mut StdRng) -> Abroad {
     };
     let services = SERVICES.iter().zip(1..).map(|(service, n)| ((*service).to_owned(), vec![seen(n)])).collect();
     Abroad { gateways: Vec::new(), services, resources: Vec::new() }
+}
+
+/// A request about the prepared query of a name.
+fn random_query(rng: &mut StdRng) -> Change {
+    let mut any = || (*SERVICES.choose(rng).expect("not empty")).to_owned();
+    let (name, service) = (any(), any());
+    let datacenters = rng.random_bool(0.5).then(|| "dc2".to_owned()).into_iter().collect();
+    let failover = Failover { datacenters, ..Failover::default() };
+    let query = Query { id: name.clone(), name: name.clone(), service: Asks { service, failover, ..Asks::default() } };
+    let request = if rng.random_bool(0.7) { Request::Put(Box::new(query), true) } else { Request::Forget(name) };
+    Change::Query(request, tokio::sync::oneshot::channel().0)
 }
 
 /// Resources by section and name.
@@ -358,7 +372,8 @@ fn what_is_kept_is_what_is_rendered_at_once() {
         for step in 0..120 {
             let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 (0..rng.random_range(1..4)).for_each(|_| bed.apply(random(&mut rng)));
-                match rng.random_range(0..44) {
+                match rng.random_range(0..60) {
+                    44.. => bed.reconciler.apply((0, random_query(&mut rng))),
                     40 | 41 => bed.hear_peer(random_peer(&mut rng)),
                     42 | 43 => bed.hear_datacenter(random_datacenter(&mut rng)),
                     0 => bed.reconciler.apply((0, Change::Default(Intention::Allow))),

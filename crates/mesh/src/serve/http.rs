@@ -19,6 +19,7 @@ mod catalog;
 mod config;
 mod health;
 mod intentions;
+pub(crate) mod query;
 mod roots;
 
 /// How long a blocking query waits when it does not say.

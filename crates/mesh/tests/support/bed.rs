@@ -16,7 +16,8 @@ use redirect::contract::PROXY_UID;
 
 use super::{Api, pod, service, slice};
 
-const CLIENT: &str = "10.244.0.2";
+/// The client's address.
+pub(crate) const CLIENT: &str = "10.244.0.2";
 /// The server's address.
 pub(crate) const SERVER: &str = "10.244.0.3";
 /// The control plane's address.
@@ -111,7 +112,7 @@ impl Bed {
     }
 
     /// What comes back for `request` from a connection to `address`.
-    fn ask(&self, address: SocketAddr, request: &str) -> Result<String> {
+    pub(crate) fn ask(&self, address: SocketAddr, request: &str) -> Result<String> {
         let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(2));
         let mut stream = self.ns.run(connect)??;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -141,9 +142,20 @@ impl Bed {
 
     /// How long it takes until `wanted` holds of the answer from the server's virtual address.
     pub(crate) fn until(&self, what: &str, path: &str, wanted: impl Fn(&Result<String>) -> bool) -> Result<Duration> {
+        self.until_at(|| self.virtual_ip(), what, path, wanted)
+    }
+
+    /// As [`Self::until`], from another address.
+    pub(crate) fn until_at(
+        &self,
+        address: impl Fn() -> SocketAddr,
+        what: &str,
+        path: &str,
+        wanted: impl Fn(&Result<String>) -> bool,
+    ) -> Result<Duration> {
         let start = Instant::now();
         loop {
-            let answer = self.http(self.virtual_ip(), path);
+            let answer = self.http(address(), path);
             if wanted(&answer) {
                 return Ok(start.elapsed());
             }

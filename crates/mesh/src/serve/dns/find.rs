@@ -9,6 +9,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use super::name::{Asked, read};
 use crate::abroad::Seen;
 use crate::peering;
+use crate::query;
 use crate::registration::{Health, Instance};
 use crate::world::World;
 
@@ -93,6 +94,7 @@ pub(super) fn find(world: &World, name: &Name, kind: RecordType, serial: u32) ->
             Some(Asked::Instances { service, tag, proxies, datacenter }) => {
                 instances(world, (name, kind), (&service, proxies), tag.as_deref(), datacenter.as_deref())
             }
+            Some(Asked::Query(query)) => self::query(world, (name, kind), &query),
             Some(Asked::Node(node)) => self::node(world, name, kind, &node),
             None => Found::only(ResponseCode::NXDomain),
         },
@@ -143,16 +145,41 @@ fn instances(
         (all, proxies) = (of(proxied), true);
     }
     let tagged = |i: &Listed<'_>| tag.is_none_or(|tag| i.tags.iter().any(|own| own.eq_ignore_ascii_case(tag)));
-    let chosen: Vec<Listed<'_>> = all.into_iter().filter(|i| i.passing && tagged(i)).collect();
-    if chosen.is_empty() {
+    let chosen = all.into_iter().filter(|i| i.passing && tagged(i));
+    listed((name, kind), chosen, proxies, datacenter.unwrap_or(world.names.datacenter()))
+}
+
+/// What a prepared query finds; names are the same in large and small letters.
+fn query(world: &World, asked: (&Name, RecordType), query: &str) -> Found {
+    let Some(query) = world.queries.values().find(|known| known.name.eq_ignore_ascii_case(query)) else {
+        return Found::only(ResponseCode::NXDomain);
+    };
+    let proxies = query.service.connect;
+    match query.execute(world).0 {
+        query::Found::Here(instances) => {
+            let all = instances.into_iter().map(|instance| Listed::of(instance));
+            listed(asked, all, proxies, world.names.datacenter())
+        }
+        query::Found::In(datacenter, seen) => listed(asked, seen.into_iter().map(Listed::abroad), proxies, datacenter),
+    }
+}
+
+/// The records of instances in a datacenter, of which there should be one at least.
+fn listed<'a>(
+    (name, kind): (&Name, RecordType),
+    chosen: impl Iterator<Item = Listed<'a>>,
+    proxies: bool,
+    datacenter: &str,
+) -> Found {
+    let mut chosen = chosen.peekable();
+    if chosen.peek().is_none() {
         return Found::only(ResponseCode::NXDomain);
     }
     let (mut answers, mut additionals) = (Vec::new(), Vec::new());
     for instance in chosen {
         let record = if kind == RecordType::SRV {
             let port = if proxies { instance.proxy_port } else { instance.port };
-            let own = world.names.datacenter();
-            let Some(target) = target(datacenter.unwrap_or(own), instance.address) else { continue };
+            let Some(target) = target(datacenter, instance.address) else { continue };
             let address = addressed(&target, RecordType::ANY, instance.address);
             additionals.extend(address.filter(|record| !additionals.contains(record)));
             let data = RData::SRV(SRV::new(PRIORITY, WEIGHT, port, target));

@@ -27,6 +27,8 @@ pub(super) enum Asked {
         datacenter: Option<String>,
     },
     Node(String),
+    /// What the prepared query of this name finds.
+    Query(String),
     Address(IpAddr),
 }
 
@@ -34,7 +36,7 @@ pub(super) enum Asked {
 const KINDS: [&str; 7] = ["service", "connect", "virtual", "ingress", "node", "query", "addr"];
 
 /// Reads the labels left of the domain, in small letters. Nothing is what no name that is known here looks like: malformed,
-/// of a node of another datacenter, of instances of a peer, or of a kind of which there are none (ingress gateways, prepared queries).
+/// of a node of another datacenter, of instances of a peer, or of a kind of which there are none (ingress gateways).
 pub(super) fn read(labels: &[String], kind: RecordType, datacenter: &str) -> Option<Asked> {
     // RFC 2782 names need no kind label, but only service records have such names
     let implied = |label: &str| kind == RecordType::SRV && label.starts_with('_');
@@ -63,6 +65,7 @@ pub(super) fn read(labels: &[String], kind: RecordType, datacenter: &str) -> Opt
         }
         _ if place.of_instances(datacenter)?.is_some() => None,
         "node" if !parts.is_empty() => Some(Asked::Node(parts.join("."))),
+        "query" if !parts.is_empty() => Some(Asked::Query(parts.join("."))),
         _ => None,
     }
 }
@@ -189,7 +192,10 @@ mod tests {
     #[case("+af40001.addr", "nothing")]
     #[case("a.0af40001.addr", "nothing")]
     #[case("web.ingress", "nothing")]
-    #[case("web.query", "nothing")]
+    #[case("geo.query", "Query geo")]
+    #[case("geo.a.query.dc1", "Query geo.a")]
+    #[case("geo.query.dc2", "nothing")]
+    #[case("query", "nothing")]
     #[case("service", "nothing")]
     #[case("virtual", "nothing")]
     #[case("node", "nothing")]
@@ -221,6 +227,7 @@ mod tests {
             ),
             Some(Asked::InGroup { service, group }) => format!("Virtual {service} in {group}"),
             Some(Asked::Node(node)) => format!("Node {node}"),
+            Some(Asked::Query(query)) => format!("Query {query}"),
             Some(Asked::Address(address)) => format!("Address {address}"),
         }
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use hickory_proto::op::Query;
 use hickory_proto::rr::rdata::opt::ClientSubnet;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rstest::rstest;
@@ -15,6 +14,7 @@ use crate::config::SamenessGroup;
 use crate::fixture::world;
 use crate::intentions::Intention;
 use crate::peering::{Exported, Told};
+use crate::query::{Failover, Query, Service};
 use crate::registration::{Health, Instance};
 
 /// One instance of `web`, a hundred of `many`, those of `sick` and `fading` critical, that of `six` with an IPv6 address.
@@ -40,7 +40,11 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         tags: vec!["v1".to_owned()],
         ports: Vec::new(),
     };
-    let services = [("web".to_owned(), vec![seen(1, true), seen(2, false)])].into();
+    let services = [
+        ("web".to_owned(), vec![seen(1, true), seen(2, false)]),
+        ("lone".to_owned(), vec![seen(3, true), seen(4, false)]),
+    ]
+    .into();
     world.abroad = Arc::new([("dc2".into(), Arc::new(Abroad { services, ..Abroad::default() }))].into());
     let told = Told { services: [("db".to_owned(), exported())].into(), ..Told::default() };
     world.peers = Arc::new([("east".into(), Arc::new(told))].into());
@@ -48,6 +52,23 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     config.groups.insert("all".to_owned(), SamenessGroup { default_for_failover: true, ..SamenessGroup::default() });
     config.groups.insert("some".to_owned(), SamenessGroup::default());
     world.config = config.into();
+    let asks = |name: &str, service: &str, connect| Query {
+        name: name.to_owned(),
+        service: Service {
+            service: service.to_owned(),
+            connect,
+            failover: Failover { datacenters: vec!["dc2".to_owned()], ..Failover::default() },
+            ..Service::default()
+        },
+        ..Query::default()
+    };
+    let queries = [
+        asks("geo", "web", false),
+        asks("proxies", "web", true),
+        asks("far", "lone", false),
+        asks("none", "sick", false),
+    ];
+    world.queries = Arc::new(queries.into_iter().map(|query| (query.name.clone(), query)).collect());
     // in this order: the first address is that of web
     Arc::make_mut(&mut world.vips).assign(["metrics.web", "db?peer=east"]);
     world
@@ -67,7 +88,7 @@ fn asked(question: &str) -> Message {
         "IXFR" => RecordType::IXFR,
         other => other.parse().expect("a type"),
     };
-    query.add_query(Query::query(Name::from_ascii(words[0]).expect("a name"), kind));
+    query.add_query(hickory_proto::op::Query::query(Name::from_ascii(words[0]).expect("a name"), kind));
     if let Some(size) = words.last().and_then(|word| word.parse().ok()) {
         query.set_edns(Edns::new()).edns.as_mut().expect("EDNS").set_max_payload(size);
     }
@@ -165,6 +186,16 @@ const VIRTUAL: &str = "NoError, authoritative; 240.0.0.1; ; ";
 #[case::not_ready("sick.service.consul. A", NOBODY)]
 #[case::terminating("fading.service.consul. SRV", NOBODY)]
 #[case::no_gateway("web.ingress.consul. A", NOBODY)]
+#[case::query("geo.query.consul. A", WEB)]
+#[case::query_of_our_datacenter("GEO.query.dc1.consul. A", WEB)]
+#[case::query_for_ports("geo.query.consul. SRV", SRV)]
+#[case::query_for_proxies("proxies.query.consul. SRV", PROXY_SRV)]
+#[case::query_that_turns_elsewhere("far.query.consul. A", "NoError, authoritative; 10.245.0.3; ; ")]
+#[case::query_that_turns_elsewhere_for_ports(
+    "far.query.consul. SRV",
+    "NoError, authoritative; 1 1 8080 0af50003.addr.dc2.consul.; ; 0af50003.addr.dc2.consul. 10.245.0.3"
+)]
+#[case::query_that_finds_nobody("none.query.consul. A", NOBODY)]
 #[case::no_prepared_query("web.query.consul. A", NOBODY)]
 #[case::malformed("a.b.c.consul. A", NOBODY)]
 #[case::no_kind("web.consul. A", NOBODY)]
@@ -221,7 +252,10 @@ fn every_instance_is_named_at_some_time() {
 #[test]
 fn the_subnet_of_a_client_is_said_again() {
     let mut query = Message::query();
-    query.add_query(Query::query(Name::from_ascii("web.service.consul.").expect("a name"), RecordType::A));
+    query.add_query(hickory_proto::op::Query::query(
+        Name::from_ascii("web.service.consul.").expect("a name"),
+        RecordType::A,
+    ));
     let mut edns = Edns::new();
     edns.options_mut().insert(EdnsOption::Subnet(ClientSubnet::new(IpAddr::from([192, 0, 2, 0]), 24, 24)));
     edns.options_mut().insert(EdnsOption::Unknown(10, vec![1; 8]));

@@ -128,3 +128,58 @@ async fn roots_are_what_their_certificates_say() {
     assert_eq!(status, 200);
     assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
 }
+
+/// An API whose changes are taken in, over services `web` and `api`.
+fn changing() -> Router {
+    let world = world(&["web", "api"], Intention::Deny, &[]);
+    let authority = Authority::new(world.names.clone()).expect("an authority");
+    let (publish, worlds) = tokio::sync::watch::channel(Arc::new(world));
+    let (changes, incoming) = tokio::sync::mpsc::unbounded_channel();
+    let (peerings, _) = tokio::sync::watch::channel(Vec::new());
+    tokio::spawn(crate::cluster::reconcile(Vec::new(), None, peerings, incoming, publish, None));
+    query::router(Arc::new(Shared::new(worlds, authority.clone(), authority, None)), changes)
+}
+
+async fn asked(router: &Router, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+    let request = axum::http::Request::builder().method(method).uri(path).body(body).expect("a request");
+    let response = router.clone().oneshot(request).await.expect("an answer");
+    let status = response.status().as_u16();
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+    let text = || Value::from(String::from_utf8_lossy(&body).into_owned());
+    (status, serde_json::from_slice(&body).unwrap_or_else(|_| text()))
+}
+
+#[tokio::test]
+async fn queries_are_made_changed_executed_and_forgotten() {
+    let api = changing();
+    let geo = json!({"Name": "geo", "Service": {"Service": "web", "OnlyPassing": true}});
+    let (status, made) = asked(&api, "POST", "/v1/query", geo.clone()).await;
+    let id = made["ID"].as_str().expect("an id").to_owned();
+    assert_eq!(status, 200);
+    let path = format!("/v1/query/{id}");
+    assert_eq!(asked(&api, "GET", &path, Value::Null).await.1[0]["Service"]["Service"], "web");
+    for named in [&id, "geo"] {
+        let (status, found) = asked(&api, "GET", &format!("/v1/query/{named}/execute"), Value::Null).await;
+        assert_eq!((status, &found["Nodes"][0]["Service"]["Service"]), (200, &json!("web")), "{found}");
+        assert_eq!((&found["Datacenter"], &found["Failovers"]), (&json!("dc1"), &json!(0)));
+    }
+    assert_eq!(asked(&api, "PUT", &path, json!({"Name": "geo", "Service": {"Service": "api"}})).await.0, 200);
+    let (_, found) = asked(&api, "GET", "/v1/query/geo/execute", Value::Null).await;
+    assert_eq!(found["Nodes"][0]["Service"]["Service"], "api");
+    let (status, said) = asked(&api, "POST", "/v1/query", geo.clone()).await;
+    assert_eq!((status, said), (400, json!("name \"geo\" is that of another query: take another name")));
+    assert_eq!(asked(&api, "PUT", "/v1/query/other", geo).await, (404, json!("Query not found")));
+    assert_eq!(asked(&api, "DELETE", &path, Value::Null).await.0, 200);
+    assert_eq!(asked(&api, "DELETE", &path, Value::Null).await.0, 404);
+    assert_eq!(asked(&api, "GET", "/v1/query/geo/execute", Value::Null).await.0, 404);
+    assert_eq!(asked(&api, "GET", "/v1/query", Value::Null).await, (200, json!([])));
+}
+
+#[tokio::test]
+async fn a_query_that_cannot_be_is_refused_with_all_mistakes() {
+    let wrong = json!({"Template": {"Type": "x"}, "Service": {"Near": "_agent"}});
+    let (status, said) = asked(&changing(), "POST", "/v1/query", wrong).await;
+    let said = said.as_str().expect("words").to_owned();
+    assert!(status == 400 && said.lines().count() == 3 && said.contains("Service.Service is missing"), "{said}");
+}

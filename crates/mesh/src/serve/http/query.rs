@@ -1,0 +1,140 @@
+//! `/v1/query`: prepared queries, made, changed, executed and forgotten.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Answer, Parameters, Refusal, answer, bad, try_answer};
+use crate::catalog::health_entry;
+use crate::cluster::{self, Change};
+use crate::query::{Found, Query};
+use crate::serve::Shared;
+use crate::world::World;
+
+/// What the routes share.
+struct Made {
+    shared: Arc<Shared>,
+    changes: mpsc::UnboundedSender<cluster::Told>,
+}
+
+/// The routes.
+pub(crate) fn router(shared: Arc<Shared>, changes: mpsc::UnboundedSender<cluster::Told>) -> Router {
+    Router::new()
+        .route("/v1/query", get(list).post(make))
+        .route("/v1/query/{id}", get(one).put(change).delete(forget))
+        .route("/v1/query/{id}/execute", get(execute))
+        .with_state(Arc::new(Made { shared, changes }))
+}
+
+async fn list(State(made): State<Arc<Made>>, query: Parameters) -> Answer {
+    answer(&made.shared, &query, |world, _| json!(world.queries.values().collect::<Vec<_>>())).await
+}
+
+async fn one(State(made): State<Arc<Made>>, Path(id): Path<String>, query: Parameters) -> Answer {
+    try_answer(&made.shared, &query, |world, _| Ok(json!([world.queries.get(&id).ok_or_else(missing)?]))).await
+}
+
+async fn make(State(made): State<Arc<Made>>, body: Bytes) -> Result<Response, Refusal> {
+    let read = Query::parse(&body).map_err(bad)?;
+    if !read.id.is_empty() {
+        return Err(bad("ID must be empty when creating a new prepared query"));
+    }
+    let id = crate::mesh::uuid();
+    made.put(Query { id: id.clone(), ..read }, true).await?;
+    Ok(axum::Json(json!({"ID": id})).into_response())
+}
+
+async fn change(State(made): State<Arc<Made>>, Path(id): Path<String>, body: Bytes) -> Result<(), Refusal> {
+    let read = Query::parse(&body).map_err(bad)?;
+    if !read.id.is_empty() && read.id != id {
+        return Err(bad(format!("ID is {:?} in the body and {id:?} in the path", read.id)));
+    }
+    made.put(Query { id, ..read }, false).await
+}
+
+async fn forget(State(made): State<Arc<Made>>, Path(id): Path<String>) -> Result<(), Refusal> {
+    made.send(|done| Change::Query(Request::Forget(id), done)).await
+}
+
+async fn execute(State(made): State<Arc<Made>>, Path(id): Path<String>, query: Parameters) -> Answer {
+    try_answer(&made.shared, &query, |world, _| {
+        // an id, or a name
+        let named = || world.queries.values().find(|query| query.name == id && !id.is_empty());
+        let query = world.queries.get(&id).or_else(named).ok_or_else(missing)?;
+        let (found, failovers) = query.execute(world);
+        let datacenter = match &found {
+            Found::Here(_) => world.names.datacenter(),
+            Found::In(datacenter, _) => datacenter,
+        };
+        Ok(json!({
+            "Service": query.service.service, "Namespace": "default", "Datacenter": datacenter, "Failovers": failovers,
+            "DNS": {"TTL": ""}, "Nodes": nodes(world, &found, query.service.connect),
+        }))
+    })
+    .await
+}
+
+/// As `/v1/health/service` has them; of another datacenter, what is known of them here.
+fn nodes(world: &World, found: &Found<'_>, proxies: bool) -> Vec<Value> {
+    match found {
+        Found::Here(instances) => instances.iter().map(|i| health_entry(world, i, proxies)).collect(),
+        Found::In(datacenter, seen) => {
+            let one = |seen: &&crate::abroad::Seen| {
+                let port = if proxies { seen.address.port() } else { seen.port };
+                json!({
+                    "Node": {"Datacenter": datacenter, "Address": seen.address.ip()},
+                    "Service": {"Address": seen.address.ip(), "Port": port, "Tags": seen.tags},
+                    "Checks": [],
+                })
+            };
+            seen.iter().map(one).collect()
+        }
+    }
+}
+
+/// What a request would change.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Makes a query, or, unless it is new, another one of it.
+    Put(Box<Query>, bool),
+    /// Forgets the query of this id.
+    Forget(String),
+}
+
+fn missing() -> Refusal {
+    (StatusCode::NOT_FOUND, "Query not found".to_owned())
+}
+
+impl Made {
+    async fn put(&self, query: Query, is_new: bool) -> Result<(), Refusal> {
+        self.send(|done| Change::Query(Request::Put(Box::new(query), is_new), done)).await
+    }
+
+    /// Returns when the change is in a world.
+    async fn send(&self, change: impl FnOnce(oneshot::Sender<Result<(), Refused>>) -> Change) -> Result<(), Refusal> {
+        let (done, outcome) = oneshot::channel();
+        let stopped = || (StatusCode::SERVICE_UNAVAILABLE, "the servers are stopping".to_owned());
+        self.changes.send((0, change(done))).map_err(|_| stopped())?;
+        match outcome.await.map_err(|_| stopped())? {
+            Ok(()) => Ok(()),
+            Err(Refused::Missing) => Err(missing()),
+            Err(Refused::Taken(name)) => Err(bad(format!("name {name:?} is that of another query: take another name"))),
+        }
+    }
+}
+
+/// Why a change was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// There is no query of this id.
+    Missing,
+    /// Another one has this name.
+    Taken(String),
+}
