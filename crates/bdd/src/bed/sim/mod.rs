@@ -84,7 +84,7 @@ impl SimBed {
     /// Waits until those that were installed have come up, once.
     async fn await_gateways(&self) -> Result<()> {
         let installed = async || if self.has_gateways { self.gateways_here().installed().await } else { Ok(()) };
-        self.gateways_up.get_or_try_init(installed).await.map(|()| ())
+        self.gateways_up.get_or_try_init(installed).await.copied()
     }
 
     fn cni(&self) -> Cni<'_> {
