@@ -6,15 +6,17 @@ use std::process::Command;
 use crate::run::{bin_dir, cargo, check, command, target_dir};
 use crate::{Stop, envoy, packages, report};
 
-/// Crates whose programs a run starts.
-const CRATES: &[&str] = &["bdd", "sim", "mesh", "webhook", "init", "cni", "workload"];
+/// The runner's crate.
+const RUNNER: &str = "bdd";
+/// Crates whose programs labs start.
+const CRATES: &[&str] = &["sim", "mesh", "webhook", "init", "cni", "workload"];
 
 /// Runs the features; `arguments` go to the runner as they are.
 pub(crate) fn run(arguments: Vec<String>) -> Result<(), Stop> {
     packages::install()?;
     let envoy = envoy::locate()?;
     report::step("building");
-    check(&mut build())?;
+    check(build().args(["--package", RUNNER]))?;
     let mut runner = command(bin_dir().join("pellucid-e2e"));
     runner.arg("--bin-dir").arg(bin_dir()).arg("--envoy").arg(envoy);
     if !arguments.iter().any(|word| word == "--out" || word.starts_with("--out=")) {
@@ -28,7 +30,7 @@ pub(crate) fn run(arguments: Vec<String>) -> Result<(), Stop> {
     Err(Stop::could_not_run(format!("start the runner: {}", runner.args(arguments).exec())))
 }
 
-/// Builds everything that a lab runs.
+/// Builds everything that labs run.
 pub(crate) fn build() -> Command {
     let mut build = cargo();
     build.args(["build", "--bins", "--quiet"]);
