@@ -122,7 +122,13 @@ fn what_musl_is_told(#[case] says: Option<&'static str>, #[case] outcome: Outcom
         let listener = listener.try_clone().expect("a listener");
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a connection");
-            while !stream.read(&mut [0; 1024]).is_ok_and(|count| count > 0) {}
+            let (mut asked, mut piece) = (Vec::new(), [0; 1024]);
+            // all of it: a connection that ends with something unread is reset, and the answer with it
+            while !asked.ends_with(b"\r\n\r\n") {
+                let length = stream.read(&mut piece).expect("a request");
+                assert!(length > 0, "the request ends early: {}", String::from_utf8_lossy(&asked));
+                asked.extend_from_slice(&piece[..length]);
+            }
             stream.write_all(says.as_bytes()).expect("an answer");
         })
     });
@@ -386,8 +392,22 @@ fn exits_as_told() {
 
 #[test]
 fn a_load_keeps_its_connections() {
-    let server = serve("http", &[]);
-    let url = format!("http://127.0.0.1:{}/", server.port);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("its address"));
+    // answers each request on whatever connection it comes
+    let (accepted, connections) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            accepted.send(()).expect("the test counts");
+            thread::spawn(move || {
+                let mut request = [0; 4096];
+                while matches!(stream.read(&mut request), Ok(1..)) {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("an answer");
+                }
+            });
+        }
+    });
     let output = Command::new(PROGRAM)
         .args(["load", &url, "--connections", "2", "--for-ms", "100"])
         .stdin(Stdio::null())
@@ -395,6 +415,7 @@ fn a_load_keeps_its_connections() {
         .expect("the client runs");
     let load: Load = serde_json::from_slice(&output.stdout).expect("one line of JSON");
     assert!(load.took_us >= 100_000 && load.times_us.len() > 2, "{load:?}");
+    assert_eq!(connections.try_iter().count(), 2, "for {} requests", load.times_us.len());
     assert!(output.status.success());
 }
 
