@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::abroad::Abroad;
 use crate::intentions::Intention;
 use crate::peering;
-use crate::serve::http::query::{Refused, Request};
+use crate::query::{Refused, Request};
 
 /// A change, and the cluster where it happened by its place among those of the datacenter.
 pub(crate) type Told = (usize, Change);

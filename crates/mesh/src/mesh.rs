@@ -150,8 +150,9 @@ impl Mesh {
         let mut others: Vec<Arc<str>> = Vec::new();
         if let Some(Federation { others: all, dial, .. }) = federation {
             for (name, server) in all {
-                others.push(name.into());
-                let follow = abroad::follow(others[others.len() - 1].clone(), server, dial.clone(), changes.clone());
+                let name: Arc<str> = name.into();
+                others.push(name.clone());
+                let follow = abroad::follow(name, server, dial.clone(), changes.clone());
                 tasks.spawn(cancel.clone().run_until_cancelled_owned(follow));
             }
         }

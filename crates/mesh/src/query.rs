@@ -63,12 +63,57 @@ pub(crate) struct Target {
     pub(crate) datacenter: String,
 }
 
+/// What somebody would change.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Makes a query, or, unless it is new, another one of it.
+    Put(Box<Query>, bool),
+    /// Forgets the query of this id.
+    Forget(String),
+}
+
+/// Why a change was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// There is no query of this id.
+    Missing,
+    /// Another one has this name.
+    Taken(String),
+}
+
+impl Request {
+    /// Does what is asked for, and gives the names that are concerned.
+    pub(crate) fn apply(self, queries: &mut Arc<Queries>) -> Result<Vec<String>, Refused> {
+        match self {
+            Self::Put(query, is_new) => {
+                let old = queries.get(&query.id).map(|old| old.name.clone());
+                if old.is_none() && !is_new {
+                    return Err(Refused::Missing);
+                }
+                let is_same = |other: &Query| other.name == query.name && other.id != query.id;
+                if !query.name.is_empty() && queries.values().any(is_same) {
+                    return Err(Refused::Taken(query.name.clone()));
+                }
+                let names = old.into_iter().chain([query.name.clone()]).collect();
+                Arc::make_mut(queries).insert(query.id.clone(), *query);
+                Ok(names)
+            }
+            Self::Forget(id) => match Arc::make_mut(queries).remove(&id) {
+                Some(gone) => Ok(vec![gone.name]),
+                None => Err(Refused::Missing),
+            },
+        }
+    }
+}
+
 /// Fields of a query that may be there.
 const FIELDS: &[&str] = &["ID", "Name", "Service"];
 /// Fields of its service.
 const OF_SERVICE: &[&str] = &["Service", "Tags", "OnlyPassing", "Connect", "Failover"];
 /// Fields of its failover.
 const OF_FAILOVER: &[&str] = &["Datacenters", "Targets"];
+/// Fields of a target of it.
+const OF_TARGET: &[&str] = &["Datacenter"];
 
 impl Query {
     /// Reads a query as the HTTP API takes it.
@@ -94,6 +139,9 @@ impl Query {
         only(&value, "", FIELDS);
         only(&value["Service"], "Service.", OF_SERVICE);
         only(&value["Service"]["Failover"], "Service.Failover.", OF_FAILOVER);
+        for target in value["Service"]["Failover"]["Targets"].as_array().into_iter().flatten() {
+            only(target, "Service.Failover.Targets[].", OF_TARGET);
+        }
         let query: Self = serde_json::from_value(value).map_err(|error| format!("Request decode failed: {error}"))?;
         let Failover { datacenters, targets } = &query.service.failover;
         if query.service.service.is_empty() {
@@ -109,7 +157,7 @@ impl Query {
     }
 
     /// The datacenters to turn to, in order.
-    pub(crate) fn datacenters(&self) -> impl Iterator<Item = &str> {
+    fn datacenters(&self) -> impl Iterator<Item = &str> {
         let Failover { datacenters, targets } = &self.service.failover;
         datacenters.iter().map(String::as_str).chain(targets.iter().map(|target| target.datacenter.as_str()))
     }
@@ -202,6 +250,10 @@ mod tests {
     #[case::a_target_without(
         r#"{"Service": {"Service": "web", "Failover": {"Targets": [{}]}}}"#,
         Err("without Datacenter")
+    )]
+    #[case::a_peer(
+        r#"{"Service": {"Service": "web", "Failover": {"Targets": [{"Datacenter": "dc2", "Peer": "east"}]}}}"#,
+        Err("Service.Failover.Targets[].Peer is not known")
     )]
     #[case::no_query("3", Err("decode failed"))]
     #[case::no_json("{", Err("decode failed"))]

@@ -17,8 +17,7 @@ use crate::cluster;
 use crate::config::accept::{Accepted, Resource, Verdict, without_effect};
 use crate::kept::Keeper;
 use crate::peering::{self, Peers, Told, Wanted};
-use crate::query::{self, Queries};
-use crate::serve::http::query::{Refused, Request};
+use crate::query::{self, Queries, Refused, Request};
 use crate::world::{Problem, World};
 
 /// Who asked for a change of a query.
@@ -153,9 +152,9 @@ impl Reconciler {
     }
 
     /// Takes in the requests about prepared queries.
-    fn query(&mut self, queries: &mut Arc<Queries>) {
+    fn change_queries(&mut self, queries: &mut Arc<Queries>) {
         for (request, asker) in std::mem::take(&mut self.requests) {
-            let done = query(queries, request).map(|names| {
+            let done = request.apply(queries).map(|names| {
                 let of_query = names.iter().filter(|name| !name.is_empty()).map(|name| query::upstream(name));
                 self.news.touched.services.extend(of_query);
             });
@@ -209,7 +208,7 @@ impl Reconciler {
         if self.abroad.iter().any(|(name, told)| world.abroad.get(name).is_none_or(|old| !Arc::ptr_eq(old, told))) {
             world.abroad = Arc::new(self.abroad.clone());
         }
-        self.query(&mut world.queries);
+        self.change_queries(&mut world.queries);
         let has_other_peers = std::mem::take(&mut self.has_other_peers);
         if has_other_peers {
             world.peers = Arc::new(self.peers.clone());
@@ -314,28 +313,5 @@ impl Reconciler {
                 cluster.concern(entry);
             }
         }
-    }
-}
-
-/// Does what a request asks for, and gives the names that are concerned.
-fn query(queries: &mut Arc<Queries>, request: Request) -> Result<Vec<String>, Refused> {
-    match request {
-        Request::Put(query, is_new) => {
-            let old = queries.get(&query.id).map(|old| old.name.clone());
-            if old.is_none() && !is_new {
-                return Err(Refused::Missing);
-            }
-            let is_same = |other: &query::Query| other.name == query.name && other.id != query.id;
-            if !query.name.is_empty() && queries.values().any(is_same) {
-                return Err(Refused::Taken(query.name.clone()));
-            }
-            let names = old.into_iter().chain([query.name.clone()]).collect();
-            Arc::make_mut(queries).insert(query.id.clone(), *query);
-            Ok(names)
-        }
-        Request::Forget(id) => match Arc::make_mut(queries).remove(&id) {
-            Some(gone) => Ok(vec![gone.name.clone()]),
-            None => Err(Refused::Missing),
-        },
     }
 }

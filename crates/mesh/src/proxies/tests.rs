@@ -19,8 +19,7 @@ use crate::intentions::Intention;
 use crate::names::Names;
 use crate::objects::{pod, service, slice};
 use crate::peering::{Exported, Told as Peer};
-use crate::query::{Failover, Query, Service as Asks};
-use crate::serve::http::query::Request;
+use crate::query::{Failover, Query, Request, Service as Asks};
 
 const SERVICES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const KINDS: [&str; 8] = [

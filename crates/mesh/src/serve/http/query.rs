@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Answer, Parameters, Refusal, answer, bad, try_answer};
 use crate::catalog::health_entry;
 use crate::cluster::{self, Change};
-use crate::query::{Found, Query};
+use crate::query::{Found, Query, Refused, Request};
 use crate::serve::Shared;
 use crate::world::World;
 
@@ -66,8 +66,7 @@ async fn forget(State(made): State<Arc<Made>>, Path(id): Path<String>) -> Result
 async fn execute(State(made): State<Arc<Made>>, Path(id): Path<String>, query: Parameters) -> Answer {
     try_answer(&made.shared, &query, |world, _| {
         // an id, or a name
-        let named = || world.queries.values().find(|query| query.name == id && !id.is_empty());
-        let query = world.queries.get(&id).or_else(named).ok_or_else(missing)?;
+        let query = world.queries.get(&id).or_else(|| world.query(&id)).ok_or_else(missing)?;
         let (found, failovers) = query.execute(world);
         let datacenter = match &found {
             Found::Here(_) => world.names.datacenter(),
@@ -99,15 +98,6 @@ fn nodes(world: &World, found: &Found<'_>, proxies: bool) -> Vec<Value> {
     }
 }
 
-/// What a request would change.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// Makes a query, or, unless it is new, another one of it.
-    Put(Box<Query>, bool),
-    /// Forgets the query of this id.
-    Forget(String),
-}
-
 fn missing() -> Refusal {
     (StatusCode::NOT_FOUND, "Query not found".to_owned())
 }
@@ -128,13 +118,4 @@ impl Made {
             Err(Refused::Taken(name)) => Err(bad(format!("name {name:?} is that of another query: take another name"))),
         }
     }
-}
-
-/// Why a change was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// There is no query of this id.
-    Missing,
-    /// Another one has this name.
-    Taken(String),
 }
