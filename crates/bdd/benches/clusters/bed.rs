@@ -16,6 +16,8 @@ use bdd::timeline::Timeline;
 use bdd::topology::Topology;
 use bdd::vocabulary::parameters::Link;
 use bdd::workload::{fixture, manifest};
+use bdd::world::API_VERSION;
+use redirect::contract;
 use serde_json::{Value, json};
 use sim::sandbox::Inside;
 
@@ -65,6 +67,14 @@ pub(crate) async fn lab(suite: &Suite, topology: Option<&Topology>) -> Result<Ar
     start(&order).await.context("start a lab")
 }
 
+/// Measures in a federation of two datacenters, `c1` and `c2`, and ends it whatever comes of that.
+pub(crate) async fn federated(suite: &Suite, measure: impl AsyncFnOnce(&dyn Bed) -> Result<()>) -> Result<()> {
+    let bed = lab(suite, clusters(2, Link::Federated)?.as_ref()).await?;
+    let measured = measure(&*bed).await;
+    bed.stop().await;
+    measured
+}
+
 /// Looks until there is something, and says how long that took.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<(T, Duration)> {
     let start = Instant::now();
@@ -98,7 +108,7 @@ pub(crate) async fn place(bed: &dyn Bed, cluster: &str, name: &str, annotations:
 /// Applies a custom resource of the mesh.
 pub(crate) async fn configure(bed: &dyn Bed, cluster: &str, kind: &str, name: &str, spec: Value) -> Result<()> {
     let object = json!({
-        "apiVersion": "consul.hashicorp.com/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "default"}, "spec": spec,
+        "apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": "default"}, "spec": spec,
     });
     bed.at(Some(cluster)).cluster().apply(&object).await.with_context(|| format!("configure {kind} {name}"))?;
     Ok(())
@@ -109,7 +119,7 @@ pub(crate) async fn run(bed: &dyn Bed, pod: &PodRef, words: &[&str]) -> Result<R
     let part = bed.at(pod.at());
     let known = part.pods().get(&pod.namespace, &pod.name).with_context(|| format!("find {}", pod.host()))?;
     let containers = known.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    let container = containers.iter().find(|container| container.name != "consul-dataplane");
+    let container = containers.iter().find(|container| container.name != contract::SIDECAR_CONTAINER);
     let container = container.with_context(|| format!("find a container of {}", pod.host()))?;
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     part.cluster().exec(&pod.namespace, &pod.name, &container.name, &words, None).await

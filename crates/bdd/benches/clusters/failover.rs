@@ -6,12 +6,12 @@ use anyhow::{Result, ensure};
 use bdd::bed::Bed;
 use bdd::pods::{PodRef, has_condition};
 use bdd::suite::Suite;
-use bdd::vocabulary::parameters::Link;
+use bdd::workload::program::PROGRAM;
 use measure::{Report, Samples};
 use serde_json::json;
 use workload::report::Report as Attempt;
 
-use crate::bed::{clusters, configure, lab, place, run, until};
+use crate::bed::{configure, federated, place, run, until};
 
 /// The service, and where the client has it.
 const SERVICE: &str = "static-server";
@@ -19,10 +19,7 @@ const URL: &str = "http://127.0.0.1:1234";
 
 /// A service in both clusters of a federation; a resolver sends to the second one when the first has none that is ready.
 pub(crate) async fn next(suite: &Suite, report: &mut Report, rounds: usize) -> Result<()> {
-    let bed = lab(suite, clusters(2, Link::Federated)?.as_ref()).await?;
-    let measured = rounds_of(&*bed, report, rounds).await;
-    bed.stop().await;
-    measured
+    federated(suite, async |bed| rounds_of(bed, report, rounds).await).await
 }
 
 async fn rounds_of(bed: &dyn Bed, report: &mut Report, rounds: usize) -> Result<()> {
@@ -34,7 +31,7 @@ async fn rounds_of(bed: &dyn Bed, report: &mut Report, rounds: usize) -> Result<
     let answers = async |by: &PodRef| {
         let by = by.name.as_str();
         let look = async || {
-            let ran = run(bed, &client, &["/bin/workload", "request", URL]).await?;
+            let ran = run(bed, &client, &[PROGRAM, "request", URL]).await?;
             let answered = Attempt::parse_all(&ran.stdout).any(|attempt| attempt.instance.as_deref() == Some(by));
             Ok(answered.then_some(()))
         };

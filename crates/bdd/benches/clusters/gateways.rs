@@ -6,20 +6,17 @@ use anyhow::{Context, Result, ensure};
 use bdd::bed::Bed;
 use bdd::pods::PodRef;
 use bdd::suite::Suite;
-use bdd::vocabulary::parameters::Link;
+use bdd::workload::program::PROGRAM;
 use measure::{Report, Samples};
 use serde_json::json;
 use workload::report::Load;
 
-use crate::bed::{clusters, configure, lab, place, run, until};
+use crate::bed::{configure, federated, place, run, until};
 
 /// Requests over connections that are kept: from application to application, through the proxies of both, and through gateways
 /// besides.
 pub(crate) async fn requests(suite: &Suite, report: &mut Report, rounds: usize) -> Result<()> {
-    let bed = lab(suite, clusters(2, Link::Federated)?.as_ref()).await?;
-    let measured = turns(&*bed, report, rounds).await;
-    bed.stop().await;
-    measured
+    federated(suite, async |bed| turns(bed, report, rounds).await).await
 }
 
 async fn turns(bed: &dyn Bed, report: &mut Report, rounds: usize) -> Result<()> {
@@ -40,14 +37,14 @@ async fn turns(bed: &dyn Bed, report: &mut Report, rounds: usize) -> Result<()> 
         ("two proxies and both gateways", &client, "http://127.0.0.1:1232".to_owned()),
     ];
     for (what, pod, url) in &contestants {
-        let answered = async || Ok((run(bed, pod, &["/bin/workload", "request", url]).await?.code == 0).then_some(()));
+        let answered = async || Ok((run(bed, pod, &[PROGRAM, "request", url]).await?.code == 0).then_some(()));
         until(&format!("there is an answer, {what}"), answered).await?;
     }
     let (mut of_request, mut p99): ([Samples; 4], [Samples; 4]) = Default::default();
     // the first round warms up
     for round in 0..=rounds {
         for (i, (what, pod, url)) in contestants.iter().enumerate() {
-            let ran = run(bed, pod, &["/bin/workload", "load", url]).await?;
+            let ran = run(bed, pod, &[PROGRAM, "load", url]).await?;
             ensure!(ran.code == 0, "requests, {what}: {}", ran.stderr);
             let load: Load = serde_json::from_str(&ran.stdout).with_context(|| format!("read {:?}", ran.stdout))?;
             if round > 0 {

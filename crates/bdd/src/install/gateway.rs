@@ -11,6 +11,7 @@ use super::{NAMESPACE, apply, objects};
 use crate::cluster::Cluster;
 use crate::pods::{PodRef, Pods, has_condition, is_going};
 use crate::settings::Settings;
+use crate::world::API_VERSION;
 
 const MANIFEST: &str = include_str!("../../../../clusters/consul-mesh-gateway/mesh-gateway.yaml");
 /// Name of the Deployment, and of the component in labels.
@@ -41,7 +42,7 @@ pub fn is_one(namespace: &str, pod: &str) -> bool {
 /// What the API server says.
 pub async fn mode(cluster: &Cluster, mode: &str) -> Result<()> {
     let defaults = json!({
-        "apiVersion": "consul.hashicorp.com/v1alpha1", "kind": "ProxyDefaults",
+        "apiVersion": API_VERSION, "kind": "ProxyDefaults",
         "metadata": {"name": "global", "namespace": "default"}, "spec": {"meshGateway": {"mode": mode}},
     });
     cluster.apply(&defaults).await.context("set the mode of mesh gateways")?;

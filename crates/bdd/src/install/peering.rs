@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::world::API_VERSION;
 
 /// Key of the token in its Secret.
 const KEY: &str = "data";
@@ -52,7 +53,7 @@ pub async fn peer(accepting: &Side<'_>, dialling: &Side<'_>, patience: Duration)
 
 fn resource(kind: &str, name: &str, secret: &str) -> Value {
     json!({
-        "apiVersion": "consul.hashicorp.com/v1alpha1", "kind": kind,
+        "apiVersion": API_VERSION, "kind": kind,
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"peer": {"secret": {"name": secret, "key": KEY, "backend": "kubernetes"}}},
     })

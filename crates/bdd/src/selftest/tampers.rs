@@ -39,19 +39,20 @@ impl EnvoyTamper for Plaintext {
     fn edit(&self, _: &str, resources: &mut Value) {
         for section in ["listeners", "clusters"] {
             for resource in resources[section].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
-                without_tls(resource);
+                take("transport_socket", resource);
             }
         }
     }
 }
 
-fn without_tls(value: &mut Value) {
+/// Takes a key away wherever it is.
+fn take(key: &str, value: &mut Value) {
     match value {
         Value::Object(object) => {
-            object.remove("transport_socket");
-            object.values_mut().for_each(without_tls);
+            object.remove(key);
+            object.values_mut().for_each(|value| take(key, value));
         }
-        Value::Array(list) => list.iter_mut().for_each(without_tls),
+        Value::Array(list) => list.iter_mut().for_each(|value| take(key, value)),
         _ => {}
     }
 }
@@ -121,7 +122,7 @@ impl EnvoyTamper for AnyServer {
                 cluster["transport_socket"] = with_leaf("UpstreamTlsContext");
                 cluster["transport_socket"]["typed_config"]["sni"] = json!(name);
             }
-            without_names(cluster);
+            take("match_typed_subject_alt_names", cluster);
         }
     }
 }
@@ -151,17 +152,6 @@ fn end_tls(resources: &mut Value) -> bool {
         }
     }
     is_gateway
-}
-
-fn without_names(value: &mut Value) {
-    match value {
-        Value::Object(object) => {
-            object.remove("match_typed_subject_alt_names");
-            object.values_mut().for_each(without_names);
-        }
-        Value::Array(list) => list.iter_mut().for_each(without_names),
-        _ => {}
-    }
 }
 
 /// Has an export of one service be an export of all.

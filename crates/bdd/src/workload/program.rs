@@ -8,7 +8,7 @@ use crate::vocabulary::parameters::Protocol;
 /// Image of the test program.
 pub const IMAGE: &str = "pellucid/workload:dev";
 /// Where the image has it.
-const PROGRAM: &str = "/bin/workload";
+pub const PROGRAM: &str = "/bin/workload";
 /// Time for one attempt, in milliseconds.
 const ATTEMPT_MS: u64 = 2000;
 /// The same over a bad link: a look-up that is lost is repeated after five seconds, a greeting after one, two, four.

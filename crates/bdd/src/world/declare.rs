@@ -62,7 +62,8 @@ pub struct Submission {
     pub refused: Option<String>,
 }
 
-pub(super) const API_VERSION: &str = "consul.hashicorp.com/v1alpha1";
+/// Group and version of the mesh's custom resources.
+pub const API_VERSION: &str = "consul.hashicorp.com/v1alpha1";
 /// Seconds that a client goes on for after the grace period of its proxy.
 const FAREWELL: u32 = 5;
 

@@ -28,7 +28,7 @@ use crate::vocabulary::parameters::Verdict;
 use crate::workload::Workload;
 
 pub use ask::Loop;
-pub use declare::{Intention, Refusal, Source, Submission, To};
+pub use declare::{API_VERSION, Intention, Refusal, Source, Submission, To};
 
 /// How every token begins that requests carry.
 pub const CANARY_PREFIX: &str = "canary-";

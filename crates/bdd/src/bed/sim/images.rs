@@ -10,6 +10,7 @@ use sim::{Image, ImageTable};
 
 use crate::settings::Settings;
 use crate::suite;
+use crate::workload::program::PROGRAM;
 
 /// Directory in front of the init container's PATH, where its iptables programs are chosen.
 const BACKEND: &str = "/opt/rule-backend";
@@ -69,8 +70,8 @@ pub(super) fn table(suite: &suite::Settings, settings: &Settings, scripts: &Path
     images.insert(
         "pellucid/workload".to_owned(),
         Image {
-            files: vec![("/bin/workload".into(), program("workload"))],
-            entrypoint: vec!["/bin/workload".to_owned()],
+            files: vec![(PROGRAM.into(), program("workload"))],
+            entrypoint: vec![PROGRAM.to_owned()],
             ..Image::default()
         },
     );
