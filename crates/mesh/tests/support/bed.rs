@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -13,6 +14,7 @@ use netns::NetNs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use redirect::contract::PROXY_UID;
+use tempfile::TempDir;
 
 use super::{Api, pod, service, slice};
 
@@ -39,7 +41,7 @@ pub(crate) struct Bed {
     pub(crate) api: Api,
     pub(crate) mesh: Mesh,
     sidecars: Vec<(Child, u16)>,
-    directory: PathBuf,
+    directory: TempDir,
 }
 
 impl Bed {
@@ -79,10 +81,11 @@ impl Bed {
             dial: None,
             tamper: None,
         })?;
-        let directory = std::env::temp_dir().join(format!("mesh-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)?;
+        // Not by the process id: in their sandboxes all tests have the same. The proxy's user must get in.
+        let everybody = std::fs::Permissions::from_mode(0o755);
+        let directory = tempfile::Builder::new().prefix(&format!("mesh-{name}-")).permissions(everybody).tempdir()?;
         // the proxy's user may not enter the home of whoever runs the tests
-        let program = directory.join("envoy");
+        let program = directory.path().join("envoy");
         std::fs::File::create(&program)?;
         sh(&format!("mount --bind '{}' '{}'", envoy()?.display(), program.display()))?;
         let mut bed = Self { ns, api, mesh, sidecars: Vec::new(), directory };
@@ -92,7 +95,7 @@ impl Bed {
     }
 
     fn sidecar(&mut self, proxy_id: &str, admin: u16) -> Result<()> {
-        let directory = self.directory.join(proxy_id);
+        let directory = self.directory.path().join(proxy_id);
         std::fs::create_dir_all(&directory)?;
         std::os::unix::fs::chown(&directory, Some(PROXY_UID), None)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_consul-dataplane"));
@@ -105,7 +108,7 @@ impl Bed {
             .arg(format!("-consul-dns-bind-port={}", admin - 10400))
             .env("TMPDIR", &directory)
             .uid(PROXY_UID)
-            .env("PELLUCID_ENVOY", self.directory.join("envoy"));
+            .env("PELLUCID_ENVOY", self.directory.path().join("envoy"));
         let child = self.ns.run(|| command.spawn())??;
         self.sidecars.push((child, admin));
         Ok(())
@@ -164,6 +167,14 @@ impl Bed {
         }
     }
 
+    /// Waits until the server's Envoy has a configuration with this text in it.
+    pub(crate) fn until_server_has(&self, text: &str) -> Result<()> {
+        let admin = self.sidecars.last().context("a sidecar")?.1;
+        let has = |answer: &Result<String>| answer.as_ref().is_ok_and(|dump| dump.contains(text));
+        let at = || SocketAddr::from(([127, 0, 0, 1], admin));
+        self.until_at(at, &format!("the server's proxy has {text}"), "/config_dump", has).map(drop)
+    }
+
     /// No proxy has refused an update.
     pub(crate) fn nothing_rejected(&self) -> Result<()> {
         for (_, admin) in &self.sidecars {
@@ -184,8 +195,7 @@ impl Drop for Bed {
             }
             let _ = child.wait();
         }
-        let _ = sh(&format!("umount '{}'", self.directory.join("envoy").display()));
-        let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = sh(&format!("umount '{}'", self.directory.path().join("envoy").display()));
     }
 }
 
