@@ -1,10 +1,11 @@
 //! xDS for Envoy over a Unix socket: JSON, one request per subscription, held until there is something newer.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::Router;
@@ -22,6 +23,10 @@ use crate::state::Snapshot;
 const TOGETHER: [&str; 2] = ["listeners", "clusters"];
 /// How long listeners wait for the clusters that they lead to.
 const ORDER: Duration = Duration::from_secs(1);
+/// Envoy repeats a question whose answer it refused within milliseconds. What comes later is a new subscription.
+const REPEATS: Duration = Duration::from_millis(500);
+/// So many subscriptions in a row to one resource that did not change are none: Envoy refuses what it gets.
+const MOST: u32 = 64;
 
 /// Makes a directory that nobody else can look into: private keys pass through it.
 pub(crate) fn private_directory(directory: &Path) -> anyhow::Result<()> {
@@ -52,11 +57,31 @@ struct Server {
 }
 
 /// What was sent last.
-#[derive(Default)]
 struct Sent {
     version: u64,
-    /// How often in a row.
+    at: Instant,
+    /// How often in a row, each within [`REPEATS`] of the one before.
     times: u32,
+}
+
+impl Sent {
+    fn first(version: u64, at: Instant) -> Self {
+        Self { version, at, times: 1 }
+    }
+
+    /// Whether a version is news to Envoy, which asks again with what it had before when it refused it; `has_some`: it has
+    /// had a version at all.
+    fn is_news(&mut self, version: u64, has_some: bool, now: Instant) -> bool {
+        let resubscribed = !has_some && now.duration_since(self.at) > REPEATS;
+        if self.version != version || resubscribed {
+            *self = Self::first(version, now);
+            return true;
+        }
+        self.times += 1;
+        self.at = now;
+        // a cluster that was changed subscribes anew to its endpoints, and has nothing at first
+        !has_some && self.times < MOST
+    }
 }
 
 /// Serves until the listener fails; what Envoy refuses goes to `rejected`.
@@ -120,19 +145,23 @@ impl Server {
         }
     }
 
-    /// Whether this version is news. Envoy repeats its question with the old version when it refused the new one.
+    /// Whether to send a version; where Envoy has refused it before, that is told instead.
     fn may_send(&self, section: &'static str, name: &str, has: Option<u64>, version: u64) -> bool {
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = sent.entry((section, name.to_owned())).or_default();
-        if entry.version != version {
-            *entry = Sent { version, times: 1 };
-            return true;
-        }
-        // a cluster that was changed subscribes anew to its endpoints, and has nothing at first
-        let again = !TOGETHER.contains(&section) && has.is_none();
-        entry.times += 1;
-        if again && entry.times < 64 {
-            return true;
+        let now = Instant::now();
+        // Envoy takes these together and never subscribes to them anew
+        let has_some = has.is_some() || TOGETHER.contains(&section);
+        {
+            let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            let news = match sent.entry((section, name.to_owned())) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Sent::first(version, now));
+                    true
+                }
+                Entry::Occupied(mut occupied) => occupied.get_mut().is_news(version, has_some, now),
+            };
+            if news {
+                return true;
+            }
         }
         tracing::error!(section, name, version, "envoy rejected the configuration; its own log says why");
         // nobody listens only when the program ends
@@ -153,4 +182,29 @@ fn resources(snapshot: &Snapshot, section: &str, name: &str) -> Option<(u64, Val
         return Some((snapshot.version(section), json!(snapshot.all(section))));
     }
     snapshot.one(section, name).map(|(version, value)| (version, json!([value])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_sent_once() {
+        let now = Instant::now();
+        let mut sent = Sent::first(1, now);
+        assert!(!sent.is_news(1, true, now + REPEATS * 2), "it has an older one still, so it refused this one");
+        assert!(sent.is_news(2, true, now));
+    }
+
+    #[test]
+    fn new_subscriptions_get_the_version_again() {
+        let mut now = Instant::now();
+        let mut sent = Sent::first(1, now);
+        for _ in 0..MOST * 2 {
+            now += REPEATS * 2;
+            assert!(sent.is_news(1, false, now), "a subscription now and then");
+        }
+        let in_a_row = (0..MOST * 2).take_while(|_| sent.is_news(1, false, now)).count();
+        assert_eq!(in_a_row, MOST as usize - 2, "all at once is a refusal");
+    }
 }
