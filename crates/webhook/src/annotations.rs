@@ -2,6 +2,7 @@
 
 use crate::access_log::AccessLog;
 use crate::intent::Intent;
+use crate::original::Original;
 use crate::{Settings, keys, original};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use redirect::contract::{
@@ -14,8 +15,8 @@ use redirect::contract::{
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Writes them into `pod`, of which `received` is the state before any change.
-pub(crate) fn write(pod: &mut Pod, received: &Pod, intent: &Intent, settings: &Settings) {
-    let service_port = received.spec.as_ref().and_then(|spec| spec.containers.first()).and_then(default_ports);
+pub(crate) fn write(pod: &mut Pod, received: Original<'_>, intent: &Intent, settings: &Settings) {
+    let service_port = received.pod.spec.as_ref().and_then(|spec| spec.containers.first()).and_then(default_ports);
     let annotations = pod.metadata.annotations.get_or_insert_default();
     if let Some(ports) = service_port {
         annotations.entry(CONNECT_SERVICE_PORT.to_owned()).or_insert(ports);

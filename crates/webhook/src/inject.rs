@@ -1,6 +1,7 @@
 //! Pod in, mutated Pod out: the steps of injection in their order.
 
 use crate::intent::Intent;
+use crate::original::Original;
 use crate::{
     Decision, Refusal, Settings, Surroundings, annotations, decide, dns, env, guard, init_container, sidecar, volumes,
     warnings,
@@ -25,7 +26,7 @@ pub fn admit(pod: &Pod, surroundings: &Surroundings, settings: &Settings) -> Res
     let namespace = surroundings.namespace.metadata.name.as_deref().unwrap_or_default();
     match decide(pod, namespace, settings)? {
         Decision::Skip(_) => Ok(Admitted { pod: pod.clone(), warnings: Vec::new() }),
-        Decision::Inject => mutate(pod, surroundings, settings),
+        Decision::Inject => mutate(Original::of(pod), surroundings, settings),
     }
 }
 
@@ -39,7 +40,12 @@ pub struct Admitted {
 }
 
 /// Injects a Pod about which [`decide`] has said so.
-pub(crate) fn mutate(received: &Pod, surroundings: &Surroundings, settings: &Settings) -> Result<Admitted, Refusal> {
+pub(crate) fn mutate(
+    original: Original<'_>,
+    surroundings: &Surroundings,
+    settings: &Settings,
+) -> Result<Admitted, Refusal> {
+    let received = original.pod;
     let mut pod = received.clone();
     // its marks are gone, and what they stand for is there: injecting once more would make it two
     if guard::is_injected(received, settings) {
@@ -63,7 +69,7 @@ pub(crate) fn mutate(received: &Pod, surroundings: &Surroundings, settings: &Set
     if intent.dns {
         dns::configure(spec, surroundings.namespace.metadata.name.as_deref().unwrap_or_default(), settings);
     }
-    annotations::write(&mut pod, received, &intent, settings);
+    annotations::write(&mut pod, original, &intent, settings);
     Ok(Admitted { pod, warnings })
 }
 

@@ -4,21 +4,45 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use redirect::contract::ORIGINAL_POD;
 use std::collections::HashSet;
+use std::io::{self, Write};
 
 /// All annotations of a Pod together may have 256 KiB; this leaves most of them to others.
-const LIMIT: usize = 64 * 1024;
+pub(crate) const LIMIT: usize = 64 * 1024;
+
+/// Bytes that most Pods have no more of.
+const USUAL: usize = 16 * 1024;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A Pod as it was received.
+#[derive(Clone, Copy)]
+pub(crate) struct Original<'a> {
+    pub(crate) pod: &'a Pod,
+    /// Its JSON, where somebody has it.
+    pub(crate) text: Option<&'a str>,
+}
+
+impl<'a> Original<'a> {
+    /// A Pod whose text nobody has.
+    pub(crate) fn of(pod: &'a Pod) -> Self {
+        Self { pod, text: None }
+    }
+}
 
 /// The Pod as JSON; one that is too long loses bookkeeping first, and then all but its identity, ports and HTTP probes.
 ///
 /// Of the containers `without`, the endpoints controller must not find the probes, see [`crate::probes`].
-pub(crate) fn json(pod: &Pod, without: &HashSet<String>) -> String {
+pub(crate) fn json(received: Original<'_>, without: &HashSet<String>) -> String {
+    let Original { pod, text: as_received } = received;
     let annotations = pod.metadata.annotations.as_ref();
     if without.is_empty() && annotations.is_none_or(|annotations| !annotations.contains_key(ORIGINAL_POD)) {
-        let whole = text(pod);
-        if whole.len() <= LIMIT {
-            return whole;
+        match as_received.filter(|text| text.len() <= LIMIT) {
+            Some(text) => return text.to_owned(),
+            None => {
+                if let Some(text) = bounded(pod) {
+                    return text;
+                }
+            }
         }
     }
     let mut copy = pod.clone();
@@ -30,25 +54,27 @@ pub(crate) fn json(pod: &Pod, without: &HashSet<String>) -> String {
     if let Some(annotations) = &mut copy.metadata.annotations {
         annotations.remove(ORIGINAL_POD);
     }
-    let whole = text(&copy);
-    if whole.len() <= LIMIT {
-        return whole;
+    if let Some(text) = bounded(&copy) {
+        return text;
     }
     copy.metadata.managed_fields = None;
     if let Some(annotations) = &mut copy.metadata.annotations {
         annotations.remove(LAST_APPLIED);
     }
-    let shorter = text(&copy);
-    if shorter.len() <= LIMIT {
-        return shorter;
+    if let Some(text) = bounded(&copy) {
+        return text;
     }
     let ObjectMeta { name, generate_name, namespace, owner_references, .. } = copy.metadata;
     let containers = copy.spec.unwrap_or_default().containers.into_iter().map(essence).collect();
-    text(&Pod {
+    let mut text = Vec::new();
+    // objects of Kubernetes have string keys only, the one thing that JSON could choke on
+    let essence = Pod {
         metadata: ObjectMeta { name, generate_name, namespace, owner_references, ..ObjectMeta::default() },
         spec: Some(PodSpec { containers, ..PodSpec::default() }),
         ..Pod::default()
-    })
+    };
+    serde_json::to_writer(&mut text, &essence).ok();
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// What the endpoints controller reads: where the overwritten probes led before.
@@ -65,12 +91,28 @@ fn essence(container: Container) -> Container {
     }
 }
 
-fn text(pod: &Pod) -> String {
-    // most Pods, in one piece
-    let mut text = Vec::with_capacity(16 * 1024);
-    // Kubernetes objects have string keys only, the one thing that JSON could choke on.
-    serde_json::to_writer(&mut text, pod).ok();
-    String::from_utf8(text).unwrap_or_default()
+/// The JSON, unless it is too long, which is found out without writing more than that.
+fn bounded(pod: &Pod) -> Option<String> {
+    let mut text = Bounded(Vec::with_capacity(USUAL));
+    serde_json::to_writer(&mut text, pod).ok()?;
+    String::from_utf8(text.0).ok()
+}
+
+/// What is written, up to the limit.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        if self.0.len() + part.len() > LIMIT {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -95,19 +137,32 @@ mod tests {
     #[test]
     fn a_usual_pod_is_kept_whole() {
         let pod = with_annotation("note", 10);
-        let back: Pod = serde_json::from_str(&json(&pod, &HashSet::new())).expect("JSON");
+        let back: Pod = serde_json::from_str(&json(Original::of(&pod), &HashSet::new())).expect("JSON");
         assert_eq!(back, pod);
     }
 
     #[test]
+    fn its_own_text_is_kept_as_it_is() {
+        let pod = with_annotation("note", 10);
+        let text = r#"{ "spec": "whatever it was" }"#;
+        let received = Original { pod: &pod, text: Some(text) };
+        assert_eq!(json(received, &HashSet::new()), text);
+        let without: HashSet<String> = ["c".to_owned()].into();
+        assert!(!json(received, &without).contains("livenessProbe"), "but not with probes that must not be found");
+        let long = format!("{{}}{}", " ".repeat(LIMIT));
+        let shorter = json(Original { pod: &pod, text: Some(&long) }, &HashSet::new());
+        assert_eq!(serde_json::from_str::<Pod>(&shorter).ok(), Some(pod));
+    }
+
+    #[test]
     fn bookkeeping_goes_first() {
-        let text = json(&with_annotation(LAST_APPLIED, LIMIT), &HashSet::new());
+        let text = json(Original::of(&with_annotation(LAST_APPLIED, LIMIT)), &HashSet::new());
         assert!(text.len() < 1024 && text.contains("\"image\""), "{text}");
     }
 
     #[test]
     fn what_the_controller_reads_stays() {
-        let text = json(&with_annotation("note", LIMIT), &HashSet::new());
+        let text = json(Original::of(&with_annotation("note", LIMIT)), &HashSet::new());
         let spec = json!({"containers": [{
             "name": "c",
             "ports": [{"name": "api", "containerPort": 80}],
@@ -119,7 +174,7 @@ mod tests {
 
     #[test]
     fn it_does_not_nest() {
-        let text = json(&with_annotation(ORIGINAL_POD, 10), &HashSet::new());
+        let text = json(Original::of(&with_annotation(ORIGINAL_POD, 10)), &HashSet::new());
         assert!(!text.contains(ORIGINAL_POD), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! AdmissionReview in, AdmissionReview out; versions v1 and v1beta1, which differ in nothing that is used here.
 
 use crate::inject::{Admitted, mutate};
+use crate::original::{self, Original};
 use crate::patch;
 use crate::{Decision, Refusal, Settings, SkipReason, Surroundings, decide};
 use base64::Engine;
@@ -76,19 +77,28 @@ pub struct Review {
     name: String,
     namespace: String,
     pod: Result<Pod, NotAPod>,
+    /// The object's JSON, if it is short enough to be kept in an annotation.
+    text: Option<String>,
 }
 
 /// The answer to one review.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct Answer {
     api_version: String,
-    kind: &'static str,
     response: Response,
-    #[serde(skip)]
+    /// JSON.
+    patch: Option<Vec<u8>>,
     subject: String,
-    #[serde(skip)]
     outcome: Outcome,
+}
+
+/// An answer as it is sent, without its patch, which is put into the response at the end.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sent<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    response: &'a Response,
 }
 
 #[derive(Debug, Serialize)]
@@ -97,10 +107,6 @@ struct Response {
     uid: String,
     allowed: bool,
     status: Status,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch_type: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -146,7 +152,8 @@ impl Review {
         ];
         let name = candidates.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or("(unnamed)").to_owned();
         let kind = if kind.kind.is_empty() { "Pod".to_owned() } else { kind.kind };
-        Ok(Self { api_version, uid, kind, name, namespace, pod })
+        let text = object.map(RawValue::get).filter(|text| text.len() <= original::LIMIT).map(str::to_owned);
+        Ok(Self { api_version, uid, kind, name, namespace, pod, text })
     }
 
     /// Name of the Namespace that the object is created in.
@@ -190,14 +197,15 @@ impl Review {
     /// Answers for a Pod that is to be injected.
     #[must_use]
     pub fn inject(&self, pod: &Pod, surroundings: &Surroundings, settings: &Settings) -> Answer {
-        let Admitted { pod: injected, warnings } = match mutate(pod, surroundings, settings) {
+        let received = Original { pod, text: self.text.as_deref() };
+        let Admitted { pod: injected, warnings } = match mutate(received, surroundings, settings) {
             Ok(injected) => injected,
             Err(refusal) => return self.refused(&refusal),
         };
         // Both sides as this program understands them: fields of a newer Kubernetes are no part of the difference.
         match patch::of_pods(pod, &injected) {
             Ok(patch) => {
-                self.answer(Outcome::Injected, 200, format!("valid {} request", self.kind), Some(&patch), warnings)
+                self.answer(Outcome::Injected, 200, format!("valid {} request", self.kind), Some(patch), warnings)
             }
             Err(error) => self.failed(400, format!("failed to write the patch for {}: {error}", self.name)),
         }
@@ -228,19 +236,17 @@ impl Review {
         outcome: Outcome,
         code: u16,
         message: String,
-        patch: Option<&[u8]>,
+        patch: Option<Vec<u8>>,
         warnings: Vec<String>,
     ) -> Answer {
         let response = Response {
             uid: self.uid.clone(),
             allowed: matches!(outcome, Outcome::Injected | Outcome::Unchanged),
             status: Status { code, message },
-            patch_type: patch.map(|_| "JSONPatch"),
-            patch: patch.map(|patch| STANDARD.encode(patch)),
             warnings,
         };
         let subject = format!("{}/{}", self.namespace, self.name);
-        Answer { api_version: self.api_version.clone(), kind: "AdmissionReview", response, subject, outcome }
+        Answer { api_version: self.api_version.clone(), response, patch, subject, outcome }
     }
 }
 
@@ -268,8 +274,22 @@ impl Answer {
     /// A text of the answer is no JSON, which no text is.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         const REST: usize = 1024;
-        let mut body = Vec::with_capacity(REST + self.response.patch.as_ref().map_or(0, String::len));
-        serde_json::to_writer(&mut body, self)?;
+        const BEFORE: &[u8] = br#","patchType":"JSONPatch","patch":""#;
+        // of the response, and of the review
+        const END: &[u8] = b"}}";
+        let Self { api_version, response, patch, .. } = self;
+        let length = patch.as_ref().map_or(0, |patch| patch.len().div_ceil(3) * 4);
+        let mut body = Vec::with_capacity(REST + length);
+        serde_json::to_writer(&mut body, &Sent { api_version, kind: "AdmissionReview", response })?;
+        let Some(patch) = patch else { return Ok(body) };
+        // The patch is nearly all of the answer. It is written into its place, and not looked at for what to escape.
+        body.truncate(body.len() - END.len());
+        body.extend_from_slice(BEFORE);
+        let start = body.len();
+        body.resize(start + length, 0);
+        STANDARD.encode_slice(patch, &mut body[start..]).map_err(serde::ser::Error::custom)?;
+        body.push(b'"');
+        body.extend_from_slice(END);
         Ok(body)
     }
 

@@ -4,6 +4,7 @@
 //! know from one container to another. Here list elements are told apart by their `name`.
 
 mod pods;
+mod text;
 
 pub(crate) use pods::of_pods;
 

@@ -3,7 +3,7 @@
 //! What is equal is found out without writing it down, and what differs is written once, straight into the patch: a typical Pod
 //! costs a third of what it costs through [`serde_json::Value`].
 
-use super::{Operation, escaped, values};
+use super::{Operation, escaped, text, values};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe, Volume};
 use serde::Serialize;
 use serde_json::Result;
@@ -57,6 +57,16 @@ impl Patch {
         serde_json::to_writer(&mut self.text, &One { op, path: &self.path, value })
     }
 
+    /// As [`Self::write`]; a text may be as long as the Pod, and is JSON itself.
+    fn write_text(&mut self, op: &str, value: &str) -> Result<()> {
+        self.write::<()>(op, None)?;
+        self.text.pop();
+        self.text.extend_from_slice(br#","value":"#);
+        text::write(&mut self.text, value);
+        self.text.push(b'}');
+        Ok(())
+    }
+
     fn below(&mut self, key: &str, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let length = self.path.len();
         escaped(&mut self.path, key);
@@ -81,8 +91,8 @@ impl Patch {
         for (key, value) in after {
             match before.get(key) {
                 Some(old) if old == value => {}
-                Some(_) => self.below(key, |p| p.write("replace", Some(value)))?,
-                None => self.below(key, |p| p.write("add", Some(value)))?,
+                Some(_) => self.below(key, |p| p.write_text("replace", value))?,
+                None => self.below(key, |p| p.write_text("add", value))?,
             }
         }
         Ok(())
@@ -145,7 +155,8 @@ impl Patch {
         }
         match &new.http_get {
             Some(get) if *old == restored => {
-                self.below("httpGet", |p| p.below("port", |p| p.write("replace", Some(&get.port))))
+                // not "replace": a port that is absent reads like 0
+                self.below("httpGet", |p| p.below("port", |p| p.write("add", Some(&get.port))))
             }
             _ => self.anything(old, new),
         }
@@ -280,7 +291,12 @@ mod tests {
     #[case::port_of_a_probe(
         container(json!({"livenessProbe": get(80)})),
         container(json!({"livenessProbe": get(20300)})),
-        json!([{"op": "replace", "path": "/spec/containers/0/livenessProbe/httpGet/port", "value": 20300}])
+        json!([{"op": "add", "path": "/spec/containers/0/livenessProbe/httpGet/port", "value": 20300}])
+    )]
+    #[case::a_probe_without_port(
+        container(json!({"livenessProbe": {"httpGet": {"path": "/"}, "futureField": 1}})),
+        container(json!({"livenessProbe": get(20300)})),
+        json!([{"op": "add", "path": "/spec/containers/0/livenessProbe/httpGet/port", "value": 20300}])
     )]
     #[case::first_variable(
         container(json!({})),

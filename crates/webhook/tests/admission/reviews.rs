@@ -3,6 +3,7 @@
 use crate::pods::{annotated, namespace, with};
 use base64::Engine;
 use k8s_openapi::api::core::v1::Pod;
+use redirect::contract::ORIGINAL_POD;
 use rstest::rstest;
 use serde_json::{Value, json};
 use webhook::review::{Answer, Outcome, Review, ReviewError};
@@ -35,6 +36,11 @@ pub(crate) fn patched(object: &Value, answer: &Value) -> Result<Value, Box<dyn s
     Ok(object)
 }
 
+/// An answer as it is sent.
+pub(crate) fn sent(answer: &Answer) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(&answer.to_json()?)
+}
+
 fn answer(review: &Value) -> Result<Answer, ReviewError> {
     let review = Review::parse(review.to_string().as_bytes())?;
     let settings = Settings::default();
@@ -65,7 +71,15 @@ fn the_patch_leads_to_the_injected_pod(#[case] pod: Pod) -> Tested {
     assert_eq!(answer.outcome(), Outcome::Injected);
     assert_eq!(answer.message(), "valid Pod request");
     let expected = inject(&pod, &namespace(&[]), &Settings::default())?;
-    assert_eq!(patched(&object, &serde_json::to_value(&answer)?)?, serde_json::to_value(&expected)?);
+    let mut after: Pod = serde_json::from_value(patched(&object, &sent(&answer)?)?)?;
+    // where the text of the object is there, it is kept as it is
+    let original =
+        after.metadata.annotations.as_mut().and_then(|all| all.get_mut(ORIGINAL_POD)).ok_or("no original")?;
+    assert_eq!(*original, object.to_string());
+    *original =
+        expected.metadata.annotations.as_ref().and_then(|all| all.get(ORIGINAL_POD)).cloned().unwrap_or_default();
+    assert_eq!(serde_json::from_str::<Pod>(original)?, pod);
+    assert_eq!(after, expected);
     Ok(())
 }
 
@@ -74,7 +88,7 @@ fn fields_of_a_newer_kubernetes_stay() -> Tested {
     let mut object = serde_json::to_value(annotated(&[]))?;
     object["spec"]["containers"][0]["fieldOfTheFuture"] = json!({"a": 1});
     object["spec"]["another"] = json!(true);
-    let after = patched(&object, &serde_json::to_value(answer(&review_of(&object))?)?)?;
+    let after = patched(&object, &sent(&answer(&review_of(&object))?)?)?;
     assert_eq!(after["spec"]["containers"][1]["fieldOfTheFuture"], json!({"a": 1}));
     assert_eq!(after["spec"]["containers"][0].get("fieldOfTheFuture"), None);
     assert_eq!(after["spec"]["another"], json!(true));
@@ -89,7 +103,7 @@ fn nulls_for_absent_lists_are_read() -> Tested {
     object["spec"]["volumes"] = Value::Null;
     object["spec"]["initContainers"] = Value::Null;
     object["spec"]["containers"][0]["env"] = Value::Null;
-    let after = patched(&object, &serde_json::to_value(answer(&review_of(&object))?)?)?;
+    let after = patched(&object, &sent(&answer(&review_of(&object))?)?)?;
     assert_eq!(after["spec"]["initContainers"][0]["name"], "consul-connect-inject-init");
     assert_eq!(after["spec"]["containers"][1]["env"][0]["name"], "DB_CONNECT_SERVICE_HOST");
     Ok(())
@@ -99,7 +113,7 @@ fn nulls_for_absent_lists_are_read() -> Tested {
 fn the_answer_is_of_the_version_asked() -> Tested {
     let mut review = review_of(&serde_json::to_value(annotated(&[]))?);
     review["apiVersion"] = json!("admission.k8s.io/v1beta1");
-    let answer = serde_json::to_value(answer(&review)?)?;
+    let answer = sent(&answer(&review)?)?;
     assert_eq!(answer["apiVersion"], "admission.k8s.io/v1beta1");
     assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
     assert_eq!(answer["response"]["patchType"], "JSONPatch");
@@ -120,7 +134,7 @@ fn a_pod_that_is_refused() -> Tested {
     let answer = answer(&review_of(&serde_json::to_value(pod)?))?;
     assert_eq!(answer.outcome(), Outcome::Refused);
     assert!(answer.message().contains("consul.hashicorp.com/transparent-proxy"), "{}", answer.message());
-    assert_eq!(serde_json::to_value(answer)?["response"]["status"]["code"], 422);
+    assert_eq!(sent(&answer)?["response"]["status"]["code"], 422);
     Ok(())
 }
 
@@ -133,7 +147,7 @@ fn a_pod_that_is_refused() -> Tested {
 fn an_object_that_is_no_pod(#[case] object: Value) -> Tested {
     let answer = answer(&review_of(&object))?;
     assert_eq!(answer.outcome(), Outcome::Failed);
-    assert_eq!(serde_json::to_value(&answer)?["response"]["status"]["code"], 400);
+    assert_eq!(sent(&answer)?["response"]["status"]["code"], 400);
     assert!(answer.message().contains("as a Pod"), "{}", answer.message());
     Ok(())
 }

@@ -15,7 +15,7 @@ pub(crate) fn answered(input: &[u8]) {
     for settings in [usual, cni] {
         let answer = answer(&review, &settings);
         let outcome = answer.outcome();
-        let answer = serde_json::to_value(answer).expect("JSON");
+        let answer: Value = serde_json::from_slice(&answer.to_json().expect("JSON")).expect("JSON");
         let Some(patch) = answer["response"]["patch"].as_str() else { continue };
         let after = patched(&object(input), patch);
         serde_json::from_value::<Pod>(after.clone()).unwrap_or_else(|error| panic!("{error}: {after}"));
