@@ -130,6 +130,17 @@ impl Bed {
 }
 
 impl Serving {
+    /// The time that the process's threads have been on a processor.
+    pub(crate) fn processor_time(&self) -> Result<Duration, Failure> {
+        let mut all = Duration::ZERO;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            let nanoseconds = text.split_whitespace().next().ok_or("no time in schedstat")?;
+            all += Duration::from_nanos(nanoseconds.parse()?);
+        }
+        Ok(all)
+    }
+
     /// The most memory that the process has had resident, in MiB.
     pub(crate) fn resident(&self) -> Result<f64, Failure> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;

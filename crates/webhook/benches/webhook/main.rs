@@ -78,6 +78,7 @@ async fn answered(
     let mut echoed = bed.client(echo).await?;
     client.injects(&review.body).await?;
     let mut full: [Samples; 2] = Default::default();
+    let before = [webhook.processor_time()?, echo.processor_time()?];
     for round in 0..=rounds {
         let times = [client.full(&review.body, FULL).await?, echoed.full(&review.body, FULL).await?];
         // the first round warms up
@@ -85,6 +86,9 @@ async fn answered(
             full.iter_mut().zip(times).for_each(|(samples, time)| samples.push(time));
         }
     }
+    let after = [webhook.processor_time()?, echo.processor_time()?];
+    let all = FULL.as_secs_f64() * (rounds + 1) as f64;
+    let [busy, busy_echo] = [0, 1].map(|who| (after[who] - before[who]).as_secs_f64() / all);
     let [of_webhook, of_echo] = &full;
     let half = |full: &Samples| 0.5 / full.median().as_secs_f64();
     let (rate, rate_of_echo) = (half(of_webhook), half(of_echo));
@@ -107,6 +111,7 @@ async fn answered(
     report.times("echo at full load: time of each review", of_echo);
     let share = (review.name == "typical").then_some(Aim::AtLeast(0.6));
     report.ratio("webhook's reviews per second, as a share of echo's", of_echo, of_webhook, share);
+    report.note(&format!("webhook's processor was busy for {busy:.2} of its turns, echo's for {busy_echo:.2}"));
     let [[webhook_p50, webhook_p99], [echo_p50, echo_p99], [slow_p50, slow_p99]] = &latencies;
     report.note(&format!("half load is {rate:.0} reviews per second for webhook and {rate_of_echo:.0} for echo"));
     report.times("webhook at half load: p50", webhook_p50);
