@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::config::{Config, Headers, HttpMatch, LoadBalancer, Protocol, Redirect, Retries, SamenessGroup};
+use crate::dial::Dial;
 use crate::go;
-use crate::place::{GatewayMode, Place};
+use crate::place::Place;
 
 /// Instances of a service at a place, or those of one subset.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +22,8 @@ pub(crate) struct Resolved {
     pub(crate) failover: Vec<Target>,
     pub(crate) connect_timeout: Duration,
     pub(crate) load_balancer: Option<LoadBalancer>,
-    /// Through which gateways to another place, when whoever dials says so.
-    pub(crate) via: Option<GatewayMode>,
+    /// What whoever dials says of how.
+    pub(crate) dial: Dial,
 }
 
 /// A part of the requests of a route.
@@ -58,29 +59,20 @@ pub(crate) struct Chain {
     pub(crate) customised: bool,
 }
 
-/// Time to connect to an instance when the resolver does not say.
+/// Time to connect to an instance when neither the resolver says nor whoever dials.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who asks for a chain: it is followed from a place, and what it leads to is reached in a way.
-#[derive(Debug, Clone, Default)]
-struct From {
+/// Who asks for a chain: it is followed from a place, and what it leads to is dialled in a way.
+struct From<'a> {
     place: Place,
-    via: Option<GatewayMode>,
+    dial: &'a Dial,
 }
 
 impl Chain {
-    /// The chain of `service`.
-    pub(crate) fn of(config: &Config, service: &str) -> Self {
-        Self::from(config, service, &From::default())
-    }
-
-    /// The chain of `service` as it is at a place, for somebody who says through which gateways to go there.
-    pub(crate) fn at(config: &Config, service: &str, place: Place, via: Option<GatewayMode>) -> Self {
-        Self::from(config, service, &From { place, via })
-    }
-
-    fn from(config: &Config, service: &str, from: &From) -> Self {
-        let protocol = config.protocol(service);
+    /// The chain of `service` as it is at a place, for somebody who dials it so.
+    pub(crate) fn of(config: &Config, service: &str, place: Place, dial: &Dial) -> Self {
+        let protocol = dial.protocol.unwrap_or_else(|| config.protocol(service));
+        let from = &From { place, dial };
         let mut routes = Vec::new();
         let mut last = ChainRoute::default();
         if protocol.http_like() {
@@ -128,7 +120,7 @@ fn whole(to: Resolved) -> Leg {
 }
 
 /// The legs of a service. A leg that is split itself becomes its parts; one that names its own service, or a subset, is not.
-fn split(config: &Config, service: &str, subset: Option<&str>, from: &From) -> Vec<Leg> {
+fn split(config: &Config, service: &str, subset: Option<&str>, from: &From<'_>) -> Vec<Leg> {
     let Some(splitter) = config.splitters.get(service).filter(|_| subset.is_none()) else {
         return vec![whole(resolve(config, service, subset, from))];
     };
@@ -162,9 +154,9 @@ fn merged(outer: &Headers, inner: &Headers) -> Headers {
 }
 
 /// Follows redirects. Accepted entries have no circle.
-fn resolve(config: &Config, service: &str, subset: Option<&str>, from: &From) -> Resolved {
-    let From { place, via } = from.clone();
-    let mut target = Target { service: service.to_owned(), subset: subset.map(str::to_owned), place };
+fn resolve(config: &Config, service: &str, subset: Option<&str>, from: &From<'_>) -> Resolved {
+    let From { place, dial } = from;
+    let mut target = Target { service: service.to_owned(), subset: subset.map(str::to_owned), place: place.clone() };
     let mut failover = Vec::new();
     let own = |service: &str| config.resolvers.get(service);
     if own(service).is_none() && subset.is_none() && target.place == Place::Here {
@@ -213,9 +205,10 @@ fn resolve(config: &Config, service: &str, subset: Option<&str>, from: &From) ->
             failover.extend(listed.iter().map(|r| to(config, &target, r)).filter(|t| *t != target));
         }
     }
-    let connect_timeout = time(resolver.and_then(|r| r.connect_timeout.as_ref())).unwrap_or(CONNECT_TIMEOUT);
+    let connect_timeout = dial.connect_timeout.or_else(|| time(resolver.and_then(|r| r.connect_timeout.as_ref())));
     let load_balancer = resolver.and_then(|r| r.load_balancer.clone());
-    Resolved { target, failover, connect_timeout, load_balancer, via }
+    let connect_timeout = connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    Resolved { target, failover, connect_timeout, load_balancer, dial: (*dial).clone() }
 }
 
 /// The same service in each member of a group, in the group's order; here first if the group says so.

@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde_json::{Map, Value, json};
 
 use crate::ca::Leaf;
+use crate::dial::Dial;
 use crate::registration::Instance;
 use crate::world::World;
 
 mod cluster;
+mod dialled;
 mod gateway;
 mod hcm;
 mod inbound;
@@ -42,13 +44,18 @@ pub(crate) struct Resources {
 /// `secrets`, that map names to resources.
 ///
 /// It is made of parts that do not know each other: what is the proxy's [`own`], an [`Upstream`] for each service that is
-/// reached without being named, which is the same for every proxy, and the listener's [`frame`] around the chains to those
-/// that this one may reach.
+/// reached without being named, which is the same for every proxy that [dials](Dial) it alike, and the listener's [`frame`]
+/// around the chains to those that this one may reach.
 pub(crate) fn render(world: &World, instance: &Instance, leaf: &Leaf, roots_pem: &str) -> Value {
     let mut resources = own(world, instance, leaf, roots_pem);
     if instance.transparent {
         let ids = world.upstreams().into_iter().filter(|id| is_implicit(world, instance, id));
-        let upstreams: Vec<(String, Upstream)> = ids.map(|id| (id.clone(), Upstream::of(world, &id))).collect();
+        let upstream = |id: String| {
+            let dial = Dial::of(&world.config, &instance.service, &id);
+            let upstream = Upstream::of(world, &id, &dial);
+            (id, upstream)
+        };
+        let upstreams: Vec<(String, Upstream)> = ids.map(upstream).collect();
         let chosen = choose(instance, &upstreams.iter().map(|(s, u)| (s.as_str(), u)).collect::<Vec<_>>());
         let mut chains = Vec::new();
         for Choice { upstream, way, addresses, port } in chosen {
@@ -126,6 +133,11 @@ fn bind(listener: &mut Value, mut addresses: impl Iterator<Item = IpAddr>, port:
         listener["additional_addresses"] = json!(more);
     }
     SocketAddr::new(first, port)
+}
+
+/// Has Envoy's threads take connections of a listener in equal numbers.
+fn exact_balance() -> Value {
+    json!({"exact_balance": {}})
 }
 
 /// A range of exactly one address.

@@ -19,6 +19,7 @@ mod catalog;
 mod chain;
 mod cluster;
 mod config;
+mod dial;
 mod envoy;
 pub mod feed;
 mod filter;

@@ -3,7 +3,8 @@
 //! [`envoy::render`](crate::envoy::render) says what a proxy's configuration is in a world. To do that for every proxy on every
 //! change costs services times proxies; so what is rendered is kept, in the parts that `render` is made of:
 //!
-//! - for each service, what a proxy needs to reach it without naming it. It is rendered once, as text, and all proxies share it;
+//! - for each service, what a proxy needs to reach it without naming it. It is rendered once, as text, and all proxies share it,
+//!   but for those whose service says that it dials that one otherwise: they share another one;
 //! - for each proxy, what is its own, and which services it may reach.
 //!
 //! [`World::news`](crate::world::World::news) names the services that a change touches. Their parts are rendered again, and those
@@ -125,7 +126,7 @@ impl All {
     fn begin(&mut self, asked: Asked, desk: Arc<watch::Sender<Known>>) {
         let mut proxy = None;
         let instance = self.world.catalog.proxy(asked.0.as_deref(), &asked.1);
-        let known = match instance.and_then(|i| Proxy::new(&self.shared, &self.world, i, &self.upstreams)) {
+        let known = match instance.and_then(|i| Proxy::new(&self.shared, &self.world, i, &mut self.upstreams)) {
             None => Known::Unregistered,
             Some(made) => {
                 let told = Told::new(made.service(), made.resources(&self.shared, &self.world), self.world.index);
@@ -141,6 +142,7 @@ impl All {
     fn advance(&mut self, world: Arc<World>) {
         let touched = world.news.since(self.world.index);
         let changes = self.upstreams.advance(&world, &touched);
+        let mut is_new = false;
         for (asked, (proxy, desk)) in &mut self.proxies {
             let Some(instance) = world.catalog.proxy(asked.0.as_deref(), &asked.1) else {
                 if proxy.take().is_some() {
@@ -148,16 +150,18 @@ impl All {
                 }
                 continue;
             };
-            let same = proxy.as_mut().filter(|p| Arc::ptr_eq(p.instance(), instance) && !touched.everything);
+            let is_same = |p: &&mut Proxy| Arc::ptr_eq(p.instance(), instance) && p.dials_as_before(&world, &touched);
+            let same = proxy.as_mut().filter(is_same).filter(|_| !touched.everything);
             if let Some(same) = same {
-                let news = same.advance(&self.shared, &world, &touched, &changes);
+                let news = same.advance(&self.shared, &world, &touched, (&mut self.upstreams, &changes));
                 desk.send_if_modified(|known| match known {
                     Known::Told(told) => news.tell(told, world.index, || same.resources(&self.shared, &world)),
                     Known::Pending | Known::Unregistered => false,
                 });
                 continue;
             }
-            let Some(made) = Proxy::new(&self.shared, &world, instance, &self.upstreams) else { continue };
+            let Some(made) = Proxy::new(&self.shared, &world, instance, &mut self.upstreams) else { continue };
+            is_new = true;
             let resources = made.resources(&self.shared, &world);
             desk.send_if_modified(|known| match known {
                 Known::Told(told) if told.service() == made.service() => told.renew(resources, world.index),
@@ -167,6 +171,9 @@ impl All {
                 }
             });
             *proxy = Some(made);
+        }
+        if is_new {
+            self.upstreams.forget();
         }
         self.world = world;
     }

@@ -24,7 +24,7 @@ fn routes(entries: &[(&str, &str, Value)]) -> Vec<String> {
         let legs: Vec<String> = route.split.iter().map(leg).collect();
         format!("{}: {}", route.matches.path_prefix.as_deref().unwrap_or("*"), legs.join(", "))
     };
-    Chain::of(&world.config, "web").routes.iter().map(route).collect()
+    Chain::of(&world.config, "web", Place::Here, &Dial::default()).routes.iter().map(route).collect()
 }
 
 fn subsets(name: &'static str) -> (&'static str, &'static str, Value) {
@@ -79,6 +79,6 @@ fn the_inner_split_has_the_last_word_on_a_header() {
         ("ServiceSplitter", "b", json!({"splits": [{"weight": 100, "requestHeaders": set("inner")}]})),
     ];
     let world = world(&["web"], Intention::Allow, &entries);
-    let chain = Chain::of(&world.config, "web");
+    let chain = Chain::of(&world.config, "web", Place::Here, &Dial::default());
     assert_eq!(chain.routes[0].split[0].headers.request_headers.set["x-part"], "inner");
 }

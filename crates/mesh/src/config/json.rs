@@ -34,7 +34,8 @@ const OTHERS: [&str; 9] = [
 ];
 
 /// Names that are not the field's with a capital in front.
-const NAMES: [(&str, &str); 7] = [
+const NAMES: [(&str, &str); 8] = [
+    ("enforcing_consecutive_5xx", "EnforcingConsecutive5xx"),
     ("http", "HTTP"),
     ("jsonFormat", "JSONFormat"),
     ("jwt", "JWT"),

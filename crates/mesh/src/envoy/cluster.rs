@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Resources, routing, socket_address, tls, typed};
+use super::{Resources, dialled, routing, socket_address, tls, typed};
 use crate::abroad::Seen;
 use crate::catalog::health_entry;
 use crate::chain::{CONNECT_TIMEOUT, Resolved, Target};
-use crate::config::Subset;
+use crate::config::{Protocol, Subset};
+use crate::dial::Dial;
 use crate::feed::config_source;
 use crate::filter::Filter;
 use crate::names::Names;
@@ -27,7 +28,7 @@ pub(super) const LOCAL_APP: &str = "local_app";
 
 /// Adds the cluster of a target, with its failover, and returns its name.
 pub(super) fn resolved(world: &World, resolved: &Resolved, resources: &mut Resources) -> String {
-    let name = name(world, resolved, &resolved.target);
+    let name = name(world, &resolved.target, &resolved.dial);
     if resolved.failover.is_empty() {
         instances(world, resolved, &resolved.target, name.clone(), resources);
         routing::load_balancer(resolved, &name, resources);
@@ -59,16 +60,25 @@ pub(super) fn resolved(world: &World, resolved: &Resolved, resources: &mut Resou
     name
 }
 
-/// The name of a target's cluster: its server name; with the way to go there before it, when whoever dials says another than the
-/// entries do, for there may be a cluster of those who do not.
-fn name(world: &World, resolved: &Resolved, target: &Target) -> String {
+/// The name of a target's cluster: its server name, with what whoever dials has to say before it.
+fn name(world: &World, target: &Target, dial: &Dial) -> String {
     let name = match &target.place {
         Place::Peer(peer) => peered_name(world, &target.service, peer),
         _ => sni(world, target),
     };
-    match resolved.via.filter(|via| *via != world.config.gateway_mode(&target.service)) {
-        Some(via) if target.place != Place::Here => format!("{}~{name}", via.as_str()),
-        _ => name,
+    distinct(world, name, (&target.service, &target.place), dial)
+}
+
+/// A cluster's name with a mark of what whoever dials says that the entries do not, and the way to go to another place: another
+/// upstream of the same proxy may lead to the same target, and be dialled as the entries say.
+fn distinct(world: &World, name: String, (service, place): (&str, &Place), dial: &Dial) -> String {
+    let name = match dial.mark() {
+        Some(mark) => format!("{mark}~{name}"),
+        None => name,
+    };
+    match dial.via.filter(|via| *place != Place::Here && *via != world.config.gateway_mode(service)) {
+        Some(via) => format!("{}~{name}", via.as_str()),
+        None => name,
     }
 }
 
@@ -83,27 +93,29 @@ fn peered_name(world: &World, service: &str, peer: &str) -> String {
 }
 
 /// Adds the cluster of a service that a peer exports, and returns its name.
-pub(super) fn peered(
-    world: &World,
-    (service, peer): (&str, &str),
-    via: Option<GatewayMode>,
-    resources: &mut Resources,
-) -> String {
-    let name = peered_name(world, service, peer);
-    peer_instances(world, (service, peer), via, (name.clone(), CONNECT_TIMEOUT), resources);
+pub(super) fn peered(world: &World, (service, peer): (&str, &str), dial: &Dial, resources: &mut Resources) -> String {
+    let name = distinct(world, peered_name(world, service, peer), (service, &Place::Peer(peer.into())), dial);
+    let timeout = dial.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    peer_instances(world, (service, peer), dial, (name.clone(), timeout), resources);
     name
+}
+
+/// What is spoken with a service that a peer exports.
+pub(super) fn peered_protocol(world: &World, (service, peer): (&str, &str), dial: &Dial) -> Protocol {
+    let exported = || Some(world.import(service, peer)?.1.protocol());
+    dial.protocol.or_else(exported).unwrap_or_default()
 }
 
 /// Adds a cluster in which a service that a peer exports is reached, always through gateways.
 fn peer_instances(
     world: &World,
     (service, peer): (&str, &str),
-    via: Option<GatewayMode>,
+    dial: &Dial,
     (name, connect_timeout): (String, Duration),
     resources: &mut Resources,
 ) {
     let import = world.import(service, peer);
-    let reached = match (import, via.unwrap_or_else(|| world.config.gateway_mode(service))) {
+    let reached = match (import, dial.via.unwrap_or_else(|| world.config.gateway_mode(service))) {
         (Some((_, exported)), _) if !exported.passing => Vec::new(),
         (None, _) => Vec::new(),
         (Some(_), GatewayMode::Local) => world.catalog.gateways().filter_map(|gateway| gateway.lan()).collect(),
@@ -120,8 +132,10 @@ fn peer_instances(
         tls::peer_roots(peer, &told.roots, resources);
     }
     let mut body = eds(&name, connect_timeout, tls::upstream_peer(&sni, identities, peer));
-    body["outlier_detection"] = json!({"max_ejection_percent": 100});
-    if import.is_some_and(|(_, exported)| exported.protocol().http2()) {
+    dialled::tune(dial, &mut body);
+    // nothing but failures tells that what is behind the peer's gateways is not healthy
+    body["outlier_detection"]["max_ejection_percent"] = json!(100);
+    if peered_protocol(world, (service, peer), dial).http2() {
         body["typed_extension_protocol_options"] = http2();
     }
     resources.cluster(name, body);
@@ -132,12 +146,13 @@ pub(super) fn port(
     world: &World,
     (service, port): (&str, &str),
     place: &Place,
-    via: Option<GatewayMode>,
+    dial: &Dial,
     resources: &mut Resources,
 ) -> String {
     let names = world.names.at(place);
-    let name = names.port_sni(port, service);
-    let socket = tls::upstream(&name, &names.spiffe(service));
+    let sni = names.port_sni(port, service);
+    let socket = tls::upstream(&sni, &names.spiffe(service));
+    let name = distinct(world, sni, (service, place), dial);
     let reached = match place {
         Place::Here => {
             let instances = world.catalog.instances(service).iter();
@@ -145,13 +160,15 @@ pub(super) fn port(
         }
         Place::Datacenter(datacenter) => {
             let has_it = |seen: &&Seen| seen.ports.iter().any(|name| name == port);
-            abroad(world, datacenter, service, via, has_it)
+            abroad(world, datacenter, service, dial.via, has_it)
         }
         // what is imported has one port
         Place::Peer(_) => Vec::new(),
     };
     endpoints(&reached, &name, resources);
-    resources.cluster(name.clone(), eds(&name, CONNECT_TIMEOUT, socket));
+    let mut body = eds(&name, dial.connect_timeout.unwrap_or(CONNECT_TIMEOUT), socket);
+    dialled::tune(dial, &mut body);
+    resources.cluster(name.clone(), body);
     name
 }
 
@@ -175,20 +192,22 @@ pub(super) fn query(world: &World, query: &str, resources: &mut Resources) -> St
 
 /// Where a target is reached, over mutual TLS.
 fn instances(world: &World, resolved: &Resolved, target: &Target, name: String, resources: &mut Resources) {
+    let dial = &resolved.dial;
     let reached = match &target.place {
         Place::Peer(peer) => {
             let at = (target.service.as_str(), &**peer);
-            return peer_instances(world, at, resolved.via, (name, resolved.connect_timeout), resources);
+            return peer_instances(world, at, dial, (name, resolved.connect_timeout), resources);
         }
         Place::Here => healthy(selected(world, target)),
         Place::Datacenter(datacenter) => {
             let meant = |seen: &&Seen| target.subset.as_ref().is_none_or(|subset| seen.subsets.contains(subset));
-            abroad(world, datacenter, &target.service, resolved.via, meant)
+            abroad(world, datacenter, &target.service, dial.via, meant)
         }
     };
     endpoints(&reached, &name, resources);
     let mut body = eds(&name, resolved.connect_timeout, transport_socket(world, target));
-    if world.config.protocol(&target.service).http2() {
+    dialled::tune(dial, &mut body);
+    if dial.protocol.unwrap_or_else(|| world.config.protocol(&target.service)).http2() {
         body["typed_extension_protocol_options"] = http2();
     }
     resources.cluster(name, body);
@@ -300,12 +319,12 @@ pub(super) fn selected<'a>(world: &'a World, target: &Target) -> Vec<&'a Arc<Ins
 /// Adds the cluster that dials the instances of a target by their own addresses, and returns its name with them.
 pub(super) fn passthrough(
     world: &World,
-    target: &Target,
-    connect_timeout: Duration,
+    Resolved { target, connect_timeout, dial, .. }: &Resolved,
     resources: &mut Resources,
 ) -> (String, Vec<IpAddr>) {
-    let name = format!("passthrough~{}", sni(world, target));
-    let mut body = original_dst(seconds(connect_timeout));
+    let name = format!("passthrough~{}", name(world, target, dial));
+    let mut body = original_dst(seconds(*connect_timeout));
+    dialled::tune(dial, &mut body);
     body["transport_socket"] = transport_socket(world, target);
     resources.cluster(name.clone(), body);
     let addresses = match &target.place {

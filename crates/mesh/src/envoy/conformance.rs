@@ -14,7 +14,7 @@ use crate::intentions::Intention;
 type Entries = Vec<(&'static str, &'static str, Value)>;
 
 /// Services `client`, `google` and `db`; the client names `upstreams` in its annotation.
-fn rendered(service: &str, default: Intention, upstreams: &str, entries: &[(&str, &str, Value)]) -> Value {
+pub(super) fn rendered(service: &str, default: Intention, upstreams: &str, entries: &[(&str, &str, Value)]) -> Value {
     let annotations = match upstreams {
         "" => vec![],
         list => vec![("client", "consul.hashicorp.com/connect-service-upstreams", list)],

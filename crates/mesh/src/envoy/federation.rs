@@ -81,6 +81,13 @@ fn proxy_defaults(mode: &str) -> (&'static str, &'static str, Value) {
     ("ProxyDefaults", "global", json!({"meshGateway": {"mode": mode}}))
 }
 
+/// What `client` says of how it dials: all, and `db`.
+fn dialling(all: &str, db: Option<&str>) -> (&'static str, &'static str, Value) {
+    let own = db.map(|mode| json!({"name": "db", "meshGateway": {"mode": mode}}));
+    let said = json!({"defaults": {"meshGateway": {"mode": all}}, "overrides": own.into_iter().collect::<Vec<_>>()});
+    ("ServiceDefaults", "client", json!({"upstreamConfig": said}))
+}
+
 const DIRECTLY: &[&str] = &["10.245.0.1:20000", "10.245.0.2:20000"];
 const BY_OURS: &[&str] = &["10.244.0.9:8443"];
 const BY_THEIRS: &[&str] = &["172.19.0.2:30443"];
@@ -96,6 +103,17 @@ const BY_THEIRS: &[&str] = &["172.19.0.2:30443"];
 #[case::of_the_upstream("db:1:dc2?mesh_gateway_mode=local", vec![proxy_defaults("remote")],
     "local~db.default.dc2.internal", BY_OURS)]
 #[case::of_both_alike("db:1:dc2?mesh_gateway_mode=local", vec![proxy_defaults("local")], "db.default.dc2.internal", BY_OURS)]
+#[case::of_the_dialling_service("db:1:dc2", vec![
+    proxy_defaults("none"), ("ServiceDefaults", "db", json!({"meshGateway": {"mode": "remote"}})), dialling("local", None),
+], "local~db.default.dc2.internal", BY_OURS)]
+#[case::of_the_dialling_service_about_one("db:1:dc2", vec![dialling("local", Some("remote"))],
+    "remote~db.default.dc2.internal", BY_THEIRS)]
+#[case::of_the_upstream_over_the_dialling_service("db:1:dc2?mesh_gateway_mode=none", vec![
+    proxy_defaults("remote"), dialling("local", Some("remote")),
+], "none~db.default.dc2.internal", DIRECTLY)]
+#[case::of_an_implicit_upstream("", vec![
+    ("ServiceResolver", "db", json!({"redirect": {"datacenter": "dc2"}})), dialling("remote", Some("local")),
+], "local~db.default.dc2.internal", BY_OURS)]
 #[case::a_further_port("db:1:dc2?destination_port=admin", vec![proxy_defaults("remote")],
     "admin.db.default.dc2.internal", BY_THEIRS)]
 #[case::the_default_port_by_its_name("db:1:dc2?destination_port=http", vec![], "db.default.dc2.internal", DIRECTLY)]

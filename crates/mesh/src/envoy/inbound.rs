@@ -7,7 +7,7 @@ use redirect::contract;
 use serde_json::{Value, json};
 
 use super::cluster::{LOCAL_APP, loopback, seconds};
-use super::{Resources, bind, hcm, original_dst_filter, rbac, tcp_proxy, tls, typed};
+use super::{Resources, bind, exact_balance, hcm, original_dst_filter, rbac, tcp_proxy, tls, typed};
 use crate::config::{ExposePath, Protocol};
 use crate::registration::Instance;
 use crate::world::World;
@@ -60,7 +60,7 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
     };
     let address = bind(&mut body, instance.addresses(), inbound_port(instance));
     if world.config.service_defaults.get(service).is_some_and(|d| d.balance_inbound_connections == "exact_balance") {
-        body["connection_balance_config"] = json!({"exact_balance": {}});
+        body["connection_balance_config"] = exact_balance();
     }
     if instance.transparent && instance.port > 0 && world.config.permissive_mtls(service) {
         original_dst(&mut body);

@@ -9,18 +9,19 @@ use redirect::contract;
 use serde_json::{Value, json};
 
 use super::cluster::{self, ORIGINAL_DESTINATION};
-use super::{Resources, bind, hcm, original_dst_filter, prefix, socket_address, tcp_proxy, typed};
+use super::{Resources, bind, exact_balance, hcm, original_dst_filter, prefix, socket_address, tcp_proxy, typed};
 use crate::chain::Chain;
+use crate::dial::{self, Dial};
 use crate::feed::config_source;
 use crate::intentions::visible;
 use crate::names::Names;
 use crate::peering;
-use crate::place::{GatewayMode, Place};
+use crate::place::Place;
 use crate::registration::Instance;
 use crate::upstreams;
 use crate::world::World;
 
-/// A service that can be reached without being named, and what a proxy needs for it: the same for every proxy.
+/// A service that can be reached without being named, and what a proxy needs for it: the same for every proxy that dials it alike.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Upstream {
     /// By its virtual addresses first, then by those of its instances.
@@ -43,18 +44,19 @@ pub(crate) struct Way {
 }
 
 impl Upstream {
-    /// The ways to `service`, or to what a peer exports.
-    pub(crate) fn of(world: &World, service: &str) -> Self {
+    /// The ways to `service`, or to what a peer exports, for whoever dials it so.
+    pub(crate) fn of(world: &World, service: &str, dial: &Dial) -> Self {
         let mut resources = Resources::default();
         if let Some(peered) = peering::parse(service) {
-            let filter = peered_filter(world, peered, None, &mut resources);
+            let filter = peered_filter(world, peered, dial, &mut resources);
             // only what has instances is meant by its address
             let is_there = world.import(peered.0, peered.1).is_some_and(|(_, exported)| exported.has_instances);
             let address = world.vips.get(service).filter(|_| is_there).map(IpAddr::from);
             let addresses = address.into_iter().collect();
             return Self { ways: vec![Way { addresses, port: None, clients: None, direct: false, filter, resources }] };
         }
-        let filter = upstream_filter(world, service, service, &Chain::of(&world.config, service), &mut resources);
+        let chain = Chain::of(&world.config, service, Place::Here, dial);
+        let filter = upstream_filter(world, service, service, &chain, &mut resources);
         let addresses = |cluster| world.virtual_addresses(service, cluster).into_iter().collect();
         let way =
             Way { addresses: addresses(0), port: None, clients: clients(world, 0), direct: false, filter, resources };
@@ -62,12 +64,10 @@ impl Upstream {
         let more: Vec<Way> = (1..world.clusters).map(elsewhere).collect();
         let mut ways = vec![way];
         ways.extend(more);
-        further_ports(world, service, &mut ways);
-        let chain = Chain::of(&world.config, service);
+        further_ports(world, service, dial, &mut ways);
         for resolved in chain.resolved().filter(|r| world.config.dialed_directly(&r.target.service)) {
             let mut resources = Resources::default();
-            let (name, addresses) =
-                cluster::passthrough(world, &resolved.target, resolved.connect_timeout, &mut resources);
+            let (name, addresses) = cluster::passthrough(world, resolved, &mut resources);
             let filter = tcp_proxy(&world.names.stat_prefix(service), &name);
             ways.push(Way { addresses, port: None, clients: None, direct: true, filter, resources });
         }
@@ -170,6 +170,10 @@ pub(crate) fn frame(
     // redirection leads to the loopback address of the family that was dialled
     let mut body = json!({"traffic_direction": "OUTBOUND", "listener_filters": [original_dst_filter()]});
     let address = bind(&mut body, instance.loopbacks(), contract::OUTBOUND_PORT);
+    // all upstreams without a port of their own come in here, so only what is said of all of them counts
+    if dial::is_balanced(&world.config, &instance.service, None) {
+        body["connection_balance_config"] = exact_balance();
+    }
     if !world.config.mesh_destinations_only() {
         cluster::original_destination(resources);
         let filter = tcp_proxy(&format!("upstream.{ORIGINAL_DESTINATION}"), ORIGINAL_DESTINATION);
@@ -186,15 +190,15 @@ pub(crate) fn frame(
 /// The listeners of upstreams that have a local port.
 pub(super) fn explicit(world: &World, instance: &Instance, resources: &mut Resources) {
     for upstream in &instance.upstreams {
-        explicit_listener(world, upstream, resources);
+        explicit_listener(world, &instance.service, upstream, resources);
     }
 }
 
 /// The further ports of a service: each by its virtual address, and by the Service's address and its port there.
-fn further_ports(world: &World, service: &str, ways: &mut Vec<Way>) {
+fn further_ports(world: &World, service: &str, dial: &Dial, ways: &mut Vec<Way>) {
     for (port, service_ports) in world.more_ports(service) {
         let mut resources = Resources::default();
-        let name = cluster::port(world, (service, port), &Place::Here, None, &mut resources);
+        let name = cluster::port(world, (service, port), &Place::Here, dial, &mut resources);
         let filter = tcp_proxy(&world.names.stat_prefix(service), &name);
         let mut to = |addresses: Vec<IpAddr>, port, clients| {
             let (filter, resources) = (filter.clone(), resources.clone());
@@ -224,9 +228,10 @@ fn filter_chain(addresses: &[IpAddr], port: Option<u16>, filter: &Value) -> Valu
     json!({"filter_chain_match": matches, "filters": [filter]})
 }
 
-fn explicit_listener(world: &World, upstream: &upstreams::Upstream, resources: &mut Resources) {
-    let upstreams::Upstream { service, gateway_mode: via, .. } = upstream;
+fn explicit_listener(world: &World, own: &str, upstream: &upstreams::Upstream, resources: &mut Resources) {
+    let service = &upstream.service;
     let place = upstream.place(world.names.datacenter());
+    let dial = &Dial::explicit(&world.config, own, upstream);
     let is_default = |port: &String| match &place {
         Place::Here => world.catalog.instances(service).iter().any(|instance| instance.port_name == *port),
         Place::Datacenter(datacenter) => {
@@ -240,38 +245,34 @@ fn explicit_listener(world: &World, upstream: &upstreams::Upstream, resources: &
             tcp_proxy(&format!("upstream.prepared_query_{service}"), &cluster::query(world, service, resources))
         }
         Some(port) => {
-            let cluster = cluster::port(world, (service, port), &place, *via, resources);
+            let cluster = cluster::port(world, (service, port), &place, dial, resources);
             tcp_proxy(&world.names.at(&place).stat_prefix(service), &cluster)
         }
         None if upstream.peer.is_some() => {
             let peer = upstream.peer.as_deref().unwrap_or_default();
-            peered_filter(world, (service, peer), *via, resources)
+            peered_filter(world, (service, peer), dial, resources)
         }
         None => {
-            let chain = Chain::at(&world.config, service, place, *via);
+            let chain = Chain::of(&world.config, service, place, dial);
             upstream_filter(world, service, &upstream.id(), &chain, resources)
         }
     };
     let address = SocketAddr::new(upstream.bind_address, upstream.bind_port);
-    resources.listener(
-        format!("{}:{address}", upstream.id()),
-        json!({
-            "address": socket_address(address.ip(), address.port()), "traffic_direction": "OUTBOUND",
-            "filter_chains": [{"filters": [filter]}],
-        }),
-    );
+    let mut body = json!({
+        "address": socket_address(address.ip(), address.port()), "traffic_direction": "OUTBOUND",
+        "filter_chains": [{"filters": [filter]}],
+    });
+    if dial::is_balanced(&world.config, own, Some(upstream)) {
+        body["connection_balance_config"] = exact_balance();
+    }
+    resources.listener(format!("{}:{address}", upstream.id()), body);
 }
 
 /// The filter that sends a connection, or its requests, to a service that a peer exports; with the cluster for it. It has no chain.
-fn peered_filter(
-    world: &World,
-    (service, peer): (&str, &str),
-    via: Option<GatewayMode>,
-    resources: &mut Resources,
-) -> Value {
-    let name = cluster::peered(world, (service, peer), via, resources);
+fn peered_filter(world: &World, (service, peer): (&str, &str), dial: &Dial, resources: &mut Resources) -> Value {
+    let name = cluster::peered(world, (service, peer), dial, resources);
     let stat_prefix = Names::peer_stat_prefix(service, peer);
-    let protocol = world.import(service, peer).map(|(_, exported)| exported.protocol()).unwrap_or_default();
+    let protocol = cluster::peered_protocol(world, (service, peer), dial);
     if !protocol.http_like() {
         return tcp_proxy(&stat_prefix, &name);
     }

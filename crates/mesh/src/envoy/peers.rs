@@ -71,6 +71,40 @@ fn a_service_of_a_peer_is_reached_through_gateways(
     accepted(&rendered);
 }
 
+#[rstest]
+#[case::of_the_service_of_that_name_here(json!({"name": "db", "meshGateway": {"mode": "local"}}), "", &["\"172.20.0.2\""])]
+#[case::by_gateways(json!({"name": "db", "peer": "east", "meshGateway": {"mode": "local"}}), "local~", &["\"10.244.0.9\""])]
+fn the_dialling_service_says_how_a_service_of_a_peer_is_reached(
+    #[values("", "db.svc.east.peer:1234")] upstreams: &str,
+    #[case] said: Value,
+    #[case] mark: &str,
+    #[case] expected: &[&str],
+) {
+    let entries = [("ServiceDefaults", "client", json!({"upstreamConfig": {"overrides": [said]}}))];
+    let world = peered(upstreams, &entries, true);
+    let rendered = rendered_for(&world, instance(&world, "client"));
+    assert_eq!(reached(&rendered, &format!("{mark}{}", cluster("db"))), expected);
+    accepted(&rendered);
+}
+
+#[test]
+fn failures_may_turn_all_of_a_peer_away_whatever_the_dialling_service_says() {
+    let said = json!({"defaults": {
+        "protocol": "http", "connectTimeoutMs": 100, "passiveHealthCheck": {"maxFailures": 2, "maxEjectionPercent": 10},
+    }});
+    let world = peered("", &[("ServiceDefaults", "client", json!({"upstreamConfig": said}))], true);
+    let rendered = rendered_for(&world, instance(&world, "client"));
+    let all = rendered["clusters"].as_object().expect("clusters");
+    let (_, db) = all.iter().find(|(name, _)| name.ends_with(&cluster("db"))).expect("a cluster");
+    assert_eq!(db["outlier_detection"], json!({"consecutive_5xx": 2, "max_ejection_percent": 100}));
+    assert_eq!(db["connect_timeout"], "0.1s");
+    let chains =
+        rendered["listeners"]["outbound_listener:127.0.0.1:15001"]["filter_chains"].as_array().expect("chains");
+    let of_db = chains.iter().find(|chain| chain.to_string().contains(&cluster("db"))).expect("a chain");
+    assert_eq!(of_db["filters"][0]["name"], "envoy.filters.network.http_connection_manager");
+    accepted(&rendered);
+}
+
 #[test]
 fn it_is_meant_by_its_address_here_and_must_be_who_the_peer_says() {
     let world = peered("", &[], true);

@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use super::text::{Key, Text};
 use super::told::Told;
 use super::upstreams::{Changed, Part, Upstreams, reach, texts};
+use crate::config::UpstreamConfig;
+use crate::dial::Dial;
 use crate::envoy::{Choice, Resources, Upstream, choose, frame, is_implicit, own};
 use crate::registration::Instance;
 use crate::serve::Shared;
@@ -20,6 +22,8 @@ pub(super) struct Proxy {
     own: BTreeMap<Key, Text>,
     /// The services that `own` was rendered from.
     reach: BTreeSet<String>,
+    /// What the service says of how it dials, from which `upstreams` were chosen.
+    says: UpstreamConfig,
     upstreams: BTreeMap<Arc<str>, Arc<Part>>,
 }
 
@@ -33,15 +37,32 @@ pub(super) enum News {
 
 impl Proxy {
     /// `None` when there is no certificate for it.
-    pub(super) fn new(shared: &Shared, world: &World, instance: &Arc<Instance>, upstreams: &Upstreams) -> Option<Self> {
+    pub(super) fn new(
+        shared: &Shared,
+        world: &World,
+        instance: &Arc<Instance>,
+        upstreams: &mut Upstreams,
+    ) -> Option<Self> {
+        let own = own_part(shared, world, instance)?;
         let may = |service: &str| instance.transparent && is_implicit(world, instance, service);
-        let upstreams = upstreams.parts().filter(|(service, _)| may(service));
+        let reached: Vec<Arc<str>> = upstreams.names().filter(|service| may(service)).cloned().collect();
+        let mut part = |service: Arc<str>| {
+            let dial = Dial::of(&world.config, &instance.service, &service);
+            let part = upstreams.part(world, &service, &dial)?;
+            Some((service, part))
+        };
         Some(Self {
-            own: own_part(shared, world, instance)?,
+            own,
             reach: reach_of(world, instance),
-            upstreams: upstreams.map(|(service, part)| (service.clone(), part.clone())).collect(),
+            says: says(world, instance),
+            upstreams: reached.into_iter().filter_map(&mut part).collect(),
             instance: instance.clone(),
         })
+    }
+
+    /// Whether the service says the same as before of how it dials.
+    pub(super) fn dials_as_before(&self, world: &World, touched: &Touched) -> bool {
+        !touched.services.contains(&self.instance.service) || self.says == says(world, &self.instance)
     }
 
     pub(super) fn instance(&self) -> &Arc<Instance> {
@@ -53,7 +74,13 @@ impl Proxy {
     }
 
     /// Takes in what changed, and says what that means for the resources.
-    pub(super) fn advance(&mut self, shared: &Shared, world: &World, touched: &Touched, changes: &[Changed]) -> News {
+    pub(super) fn advance(
+        &mut self,
+        shared: &Shared,
+        world: &World,
+        touched: &Touched,
+        (upstreams, changes): (&mut Upstreams, &[Changed]),
+    ) -> News {
         // who tampers with everything must see everything
         let mut anything = shared.tampers();
         let mut endpoints = Vec::new();
@@ -66,21 +93,23 @@ impl Proxy {
             self.own = own;
             self.reach = reach_of(world, &self.instance);
         }
-        for Changed { service, new } in changes {
+        for changed in changes {
+            let service = &changed.service;
             let may = self.instance.transparent && is_implicit(world, &self.instance, service);
-            let now = new.as_ref().filter(|_| may);
+            let dial = || Dial::of(&world.config, &self.instance.service, service);
+            let now = if may { upstreams.changed(world, changed, &dial()) } else { None };
             match (self.upstreams.get(service), now) {
                 (None, None) => {}
-                (Some(before), Some(now)) if Arc::ptr_eq(before, now) => {}
+                (Some(before), Some(now)) if Arc::ptr_eq(before, &now) => {}
                 (Some(before), Some(now)) => {
-                    match other_endpoints(before, now) {
+                    match other_endpoints(before, &now) {
                         Some(others) => endpoints.extend(others),
                         None => anything = true,
                     }
-                    self.upstreams.insert(service.clone(), now.clone());
+                    self.upstreams.insert(service.clone(), now);
                 }
                 (None, Some(now)) => {
-                    self.upstreams.insert(service.clone(), now.clone());
+                    self.upstreams.insert(service.clone(), now);
                     anything = true;
                 }
                 (Some(_), None) => {
@@ -169,6 +198,11 @@ fn other_endpoints(before: &Part, now: &Part) -> Option<Vec<(Key, Text, Text)>> 
 fn own_part(shared: &Shared, world: &World, instance: &Instance) -> Option<BTreeMap<Key, Text>> {
     let leaf = shared.leaf_for(instance)?;
     Some(texts(own(world, instance, &leaf, &shared.authority.root_pem())).collect())
+}
+
+fn says(world: &World, instance: &Instance) -> UpstreamConfig {
+    let defaults = world.config.service_defaults.get(&instance.service);
+    defaults.map(|defaults| defaults.upstream_config.clone()).unwrap_or_default()
 }
 
 fn reach_of(world: &World, instance: &Instance) -> BTreeSet<String> {

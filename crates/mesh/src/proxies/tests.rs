@@ -142,7 +142,21 @@ fn entry(rng: &mut StdRng, name: &'static str, other: &'static str) -> (String, 
     let protocol = *["tcp", "http", "grpc"].choose(rng).expect("not empty");
     let yes = rng.random_bool(0.5);
     let spec = match kind {
-        "ServiceDefaults" => json!({"protocol": protocol, "transparentProxy": {"dialedDirectly": yes}}),
+        "ServiceDefaults" => {
+            let mode = *["none", "local", "remote"].choose(rng).expect("not empty");
+            let said = match rng.random_range(0..4) {
+                0 => json!({"defaults": {"connectTimeoutMs": 250 + u64::from(yes)}}),
+                1 => json!({"overrides": [{"name": other, "protocol": protocol, "limits": {"maxConnections": 1}}]}),
+                2 => json!({"defaults": {"meshGateway": {"mode": mode}}, "overrides": [
+                    {"name": other, "peer": "east", "passiveHealthCheck": {"maxFailures": 1}},
+                ]}),
+                _ => json!({}),
+            };
+            json!({
+                "protocol": protocol, "transparentProxy": {"dialedDirectly": yes}, "meshGateway": {"mode": mode},
+                "upstreamConfig": said,
+            })
+        }
         "ServiceResolver" => match rng.random_range(0..3) {
             0 if yes => json!({"redirect": {"service": other, "datacenter": "dc2"}}),
             0 => json!({"redirect": {"service": other}}),
@@ -188,13 +202,20 @@ fn random_peer(rng: &mut StdRng) -> Option<Peer> {
         identities: vec!["spiffe://east/ns/default/dc/dc9/svc/x".to_owned()],
     };
     let services = SERVICES.iter().filter(|_| rng.random_bool(0.5)).map(|s| (*s).to_owned()).collect::<Vec<_>>();
-    rng.random_bool(0.8).then(|| Peer {
+    rng.random_bool(0.8).then(|| {
+        let gateway = rng.random_range(2..4);
+        peer(gateway, services.into_iter().map(|service| (service, exported(rng))).collect())
+    })
+}
+
+fn peer(gateway: u8, services: BTreeMap<String, Exported>) -> Peer {
+    Peer {
         your_name: "west".to_owned(),
         trust_domain: "east.consul".to_owned(),
         roots: "PEM".to_owned(),
-        gateways: vec![std::net::SocketAddr::from(([172, 20, 0, rng.random_range(2..4)], 30443))],
-        services: services.into_iter().map(|service| (service, exported(rng))).collect(),
-    })
+        gateways: vec![std::net::SocketAddr::from(([172, 20, 0, gateway], 30443))],
+        services,
+    }
 }
 
 fn random_datacenter(rng: &mut StdRng) -> Abroad {
@@ -393,5 +414,36 @@ fn what_is_kept_is_what_is_rendered_at_once() {
             }));
             assert!(told.is_ok(), "seed {seed}, step {step}: see above");
         }
+    }
+}
+
+#[test]
+fn the_entries_of_a_name_concern_what_a_peer_exports_by_it() {
+    let (mut rng, mut bed) = (StdRng::seed_from_u64(0), Bed::new());
+    let step = |plural: &str, object: Value| Step { cluster: 0, plural: plural.to_owned(), object, gone: false };
+    let address = "10.244.0.1";
+    bed.apply(step("services", service("a", "10.96.0.1")));
+    bed.apply(step("pods", pod("a", address, true)));
+    bed.apply(step("endpointslices", slice("a", "a", address, true)));
+    let exported = Exported {
+        protocol: "tcp".to_owned(),
+        has_instances: true,
+        passing: true,
+        identities: vec!["spiffe://east/ns/default/dc/dc9/svc/b".to_owned()],
+    };
+    bed.hear_peer(Some(peer(2, [("b".to_owned(), exported)].into())));
+    for mode in ["remote", "local", "remote"] {
+        let world = bed.publish();
+        bed.all.advance(world.clone());
+        // a client misses some of them
+        (0..20).for_each(|_| bed.rendered_at_once(&world, &mut rng));
+        let spec = json!({"meshGateway": {"mode": mode}});
+        bed.apply(step(
+            "ServiceDefaults",
+            json!({
+                "apiVersion": "consul.hashicorp.com/v1alpha1", "kind": "ServiceDefaults",
+                "metadata": {"name": "b", "namespace": "default", "uid": "b"}, "spec": spec,
+            }),
+        ));
     }
 }

@@ -3,20 +3,11 @@
 use serde_json::Value;
 
 use super::{Config, Expose, Mistakes, MutualTlsMode, ProxyDefaults, Resource, ServiceDefaults, TransparentProxy};
-use super::{Verdict, must};
+use super::{Verdict, must, upstreams};
 
 pub(super) fn service(entry: &ServiceDefaults, spec: &Value, mistakes: &mut Mistakes) {
     common(entry.transparent_proxy.as_ref(), &entry.expose, spec, mistakes);
-    let upstreams = &spec["upstreamConfig"];
-    let named = upstreams["defaults"]["name"].as_str().unwrap_or_default();
-    must(named.is_empty(), mistakes, || {
-        format!("spec.upstreamConfig.defaults.name is {named:?}; names belong in overrides")
-    });
-    for (i, one) in upstreams["overrides"].as_array().into_iter().flatten().enumerate() {
-        must(one["name"].as_str().is_some_and(|name| !name.is_empty()), mistakes, || {
-            format!("spec.upstreamConfig.overrides[{i}].name is empty; name the upstream")
-        });
-    }
+    upstreams::check(&entry.upstream_config, &spec["upstreamConfig"], mistakes);
 }
 
 pub(super) fn proxy(entry: &ProxyDefaults, spec: &Value, mistakes: &mut Mistakes) {

@@ -6,6 +6,8 @@ use super::fields::Role::{self, Acts, Elsewhere, Idle, Needs};
 
 const JWT: Role = Needs("a JWTProvider, which this control plane does not have");
 
+const RAW: Role = Needs("Envoy configuration to be passed on as it is written, which this control plane does not do");
+
 type Fields = &'static [(Role, &'static [&'static str])];
 
 /// The fields of the kinds that can be accepted.
@@ -53,20 +55,38 @@ pub(super) const KINDS: &[(&str, Fields)] = &[
                     "localRequestTimeoutMs",
                     "balanceInboundConnections",
                     "meshGateway.mode",
+                    "upstreamConfig.defaults.name",
+                    "upstreamConfig.defaults.namespace",
+                    "upstreamConfig.defaults.partition",
+                    "upstreamConfig.defaults.peer",
+                    "upstreamConfig.defaults.protocol",
+                    "upstreamConfig.defaults.connectTimeoutMs",
+                    "upstreamConfig.defaults.limits.*",
+                    "upstreamConfig.defaults.passiveHealthCheck.*",
+                    "upstreamConfig.defaults.meshGateway.mode",
+                    "upstreamConfig.defaults.balanceOutboundConnections",
+                    "upstreamConfig.overrides[].name",
+                    "upstreamConfig.overrides[].peer",
+                    "upstreamConfig.overrides[].protocol",
+                    "upstreamConfig.overrides[].connectTimeoutMs",
+                    "upstreamConfig.overrides[].limits.*",
+                    "upstreamConfig.overrides[].passiveHealthCheck.*",
+                    "upstreamConfig.overrides[].meshGateway.mode",
+                    "upstreamConfig.overrides[].balanceOutboundConnections",
+                ],
+            ),
+            (Elsewhere, &["upstreamConfig.overrides[].namespace", "upstreamConfig.overrides[].partition"]),
+            (
+                RAW,
+                &[
+                    "upstreamConfig.defaults.envoyListenerJSON",
+                    "upstreamConfig.defaults.envoyClusterJSON",
+                    "upstreamConfig.overrides[].envoyListenerJSON",
+                    "upstreamConfig.overrides[].envoyClusterJSON",
                 ],
             ),
             (Needs("a terminating gateway, which comes with a later issue"), &["destination.**"]),
-            (
-                Idle,
-                &[
-                    "externalSNI",
-                    "expose.checks",
-                    "rateLimits.**",
-                    "envoyExtensions[].**",
-                    "upstreamConfig.defaults.**",
-                    "upstreamConfig.overrides[].**",
-                ],
-            ),
+            (Idle, &["externalSNI", "expose.checks", "rateLimits.**", "envoyExtensions[].**"]),
         ],
     ),
     (
@@ -217,6 +237,10 @@ pub(super) const WORDS: &[(&str, &[&str])] = &[
     ("balanceInboundConnections", &["exact_balance"]),
     ("expose.paths[].protocol", &["http", "http2"]),
     ("meshGateway.mode", &["none", "local", "remote"]),
+    ("upstreamConfig.defaults.protocol", &["tcp", "http", "http2", "grpc"]),
+    ("upstreamConfig.overrides[].protocol", &["tcp", "http", "http2", "grpc"]),
+    ("upstreamConfig.defaults.balanceOutboundConnections", &["exact_balance"]),
+    ("upstreamConfig.overrides[].balanceOutboundConnections", &["exact_balance"]),
     ("upstreamConfig.defaults.meshGateway.mode", &["none", "local", "remote"]),
     ("upstreamConfig.overrides[].meshGateway.mode", &["none", "local", "remote"]),
     ("sources[].action", &["allow", "deny"]),

@@ -19,6 +19,7 @@ mod keep;
 mod kinds;
 mod peers;
 mod routing;
+mod upstreams;
 
 pub(crate) use keep::Accepted;
 
@@ -102,7 +103,7 @@ pub(crate) fn without_effect(resource: &Resource) -> Vec<String> {
 /// An entry that is well-formed in itself.
 enum Entry {
     Intentions(ServiceIntentions),
-    ServiceDefaults(String, ServiceDefaults),
+    ServiceDefaults(String, Box<ServiceDefaults>),
     ProxyDefaults(ProxyDefaults),
     Mesh(MeshEntry),
     Exported(ExportedServices),
@@ -156,7 +157,7 @@ fn entry(resource: &Resource) -> Result<Entry, Mistakes> {
         "ServiceDefaults" => {
             let entry = decode(&spec)?;
             defaults::service(&entry, &resource.spec, &mut mistakes);
-            Entry::ServiceDefaults(name, entry)
+            Entry::ServiceDefaults(name, Box::new(entry))
         }
         "ProxyDefaults" => {
             let entry = decode(&spec)?;
@@ -206,7 +207,9 @@ fn add(config: &mut Config, entry: Entry) -> Verdict {
         Entry::Intentions(entry) => {
             once(&mut config.intentions, &entry.destination.name, entry.sources, "intentions for destination")
         }
-        Entry::ServiceDefaults(name, entry) => once(&mut config.service_defaults, &name, entry, "service-defaults for"),
+        Entry::ServiceDefaults(name, entry) => {
+            once(&mut config.service_defaults, &name, *entry, "service-defaults for")
+        }
         Entry::ProxyDefaults(entry) => set_once(&mut config.proxy_defaults, entry, "proxy-defaults"),
         Entry::Mesh(entry) => set_once(&mut config.mesh, entry, "a mesh resource"),
         Entry::Exported(entry) => match config.exports.is_empty() {

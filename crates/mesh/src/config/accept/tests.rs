@@ -58,13 +58,34 @@ fn verdicts(entries: &[(&str, &str, Value)]) -> Vec<Vec<String>> {
     "spec.protocol is \"udp\"; it must be one of tcp, http, http2, grpc",
 ])]
 #[case("ServiceDefaults", "x", json!({"mode": "direct", "transparentProxy": {"outboundListenerPort": 15002},
-    "upstreamConfig": {"defaults": {"name": "y"}, "overrides": [{}]}, "expose": {"paths": [{"path": "metrics"}]}}), &[
+    "upstreamConfig": {"defaults": {"name": "y", "peer": "p"}, "overrides": [{}]}, "expose": {"paths": [{"path": "metrics"}]}}), &[
     "spec.transparentProxy.outboundListenerPort is 15002; it cannot be set here",
     "spec.mode is \"direct\"; it cannot be set here, but by the annotation consul.hashicorp.com/transparent-proxy",
     "spec.expose.paths[0].path is \"metrics\"; it must begin with \"/\"",
     "spec.upstreamConfig.defaults.name is \"y\"; names belong in overrides",
+    "spec.upstreamConfig.defaults.peer is \"p\"; names belong in overrides",
     "spec.upstreamConfig.overrides[0].name is empty",
 ])]
+#[case("ServiceDefaults", "x", json!({"upstreamConfig": {
+    "defaults": {"passiveHealthCheck": {"maxEjectionPercent": 101, "baseEjectionTime": "0s"}},
+    "overrides": [{"name": "*"}, {"name": "a"}, {"name": "a", "peer": "p"}, {"name": "a"}],
+}}), &[
+    "spec.upstreamConfig.defaults.passiveHealthCheck.maxEjectionPercent is 101; it must be a percentage",
+    "spec.upstreamConfig.defaults.passiveHealthCheck.baseEjectionTime is \"0s\"; it must be longer",
+    "spec.upstreamConfig.overrides[0].name is \"*\"; what is said of every upstream belongs in defaults",
+    "spec.upstreamConfig.overrides[3]: upstream \"a\" is listed twice",
+])]
+#[case("ServiceDefaults", "x", json!({"upstreamConfig": {"defaults": {"envoyClusterJSON": "{}"}, "overrides": [{
+    "name": "a", "namespace": "shop", "protocol": "udp", "balanceOutboundConnections": "fair", "passiveHealthCheck": {"interval": "soon"},
+}]}}), &[
+    "spec.upstreamConfig.defaults.envoyClusterJSON needs Envoy configuration to be passed on as it is written",
+    "spec.upstreamConfig.overrides[0].balanceOutboundConnections is \"fair\"; it must be one of exact_balance",
+    "spec.upstreamConfig.overrides[0].namespace is \"shop\": there is one namespace",
+    "spec.upstreamConfig.overrides[0].passiveHealthCheck.interval is \"soon\", which is not a duration",
+    "spec.upstreamConfig.overrides[0].protocol is \"udp\"; it must be one of tcp",
+])]
+#[case("ServiceDefaults", "x", json!({"upstreamConfig": {"defaults": {"limits": {"maxConnections": -1}}}}),
+    &["spec.upstreamConfig.defaults.limits.maxConnections: invalid value"])]
 #[case("ServiceDefaults", "x", json!({"mutualTLSMode": "permissive"}),
     &["spec.mutualTLSMode is \"permissive\"; that needs allowEnablingPermissiveMutualTLS"])]
 #[case("ServiceDefaults", "x", json!({"maxInboundConnections": -1}), &["spec.maxInboundConnections: invalid value"])]

@@ -7,9 +7,11 @@ use crate::place::GatewayMode;
 
 mod http;
 mod routing;
+mod upstream;
 
 pub(crate) use http::*;
 pub(crate) use routing::*;
+pub(crate) use upstream::*;
 
 /// `ServiceIntentions.spec`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -68,10 +70,11 @@ pub(crate) struct ServiceDefaults {
     pub(crate) local_request_timeout_ms: u64,
     pub(crate) balance_inbound_connections: String,
     pub(crate) mesh_gateway: MeshGateway,
+    pub(crate) upstream_config: UpstreamConfig,
 }
 
-/// `meshGateway` of service and proxy defaults.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `meshGateway` of service and proxy defaults, and of an upstream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct MeshGateway {
     pub(crate) mode: Option<GatewayMode>,
