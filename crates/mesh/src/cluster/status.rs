@@ -37,14 +37,15 @@ impl Writer {
 
     /// Writes the condition, unless that is what it was written last.
     pub(super) fn say(&self, api: &ApiResource, resource: &Resource, verdict: &Verdict) {
-        let message = verdict.as_ref().err().map(|m| m.join("; ")).unwrap_or_default();
+        let said = what(resource, verdict);
+        let message = said.join("; ");
         let news = (resource.generation, verdict.is_ok(), message.clone());
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.insert(resource.uid.clone(), news.clone()).is_some_and(|last| last == news) {
+        let mut before = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if before.insert(resource.uid.clone(), news.clone()).is_some_and(|last| last == news) {
             return;
         }
         let (kind, name) = (&resource.kind, &resource.name);
-        for what in verdict.as_ref().err().into_iter().flatten().chain(&without_effect(resource)) {
+        for what in &said {
             tracing::warn!(%kind, %name, %what, "not everything that the resource asks for is done");
         }
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -65,6 +66,11 @@ impl Writer {
     }
 }
 
+/// What there is to say about a resource: why it was refused, or what of it has no effect though it was not.
+fn what(resource: &Resource, verdict: &Verdict) -> Vec<String> {
+    verdict.as_ref().err().cloned().unwrap_or_else(|| without_effect(resource))
+}
+
 async fn write(client: &Client, api: &ApiResource, resource: &Resource, status: &Value) -> Result<(), kube::Error> {
     let api: Api<DynamicObject> = match resource.namespace.as_str() {
         "" => Api::all_with(client.clone(), api),
@@ -72,4 +78,24 @@ async fn write(client: &Client, api: &ApiResource, resource: &Resource, status: 
     };
     let patch = Patch::Merge(json!({"status": status}));
     api.patch_status(&resource.name, &PatchParams::default(), &patch).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_effect_is_said_of_what_was_accepted() {
+        let resource = Resource {
+            kind: "ProxyDefaults".to_owned(),
+            namespace: "default".to_owned(),
+            name: "global".to_owned(),
+            uid: String::new(),
+            generation: 1,
+            spec: json!({"config": {"protocol": "http", "envoy_tracing_json": "{}"}}),
+        };
+        let [idle] = &what(&resource, &Ok(()))[..] else { panic!("one thing has no effect") };
+        assert!(idle.starts_with("spec.config.envoy_tracing_json has no effect"), "{idle}");
+        assert_eq!(what(&resource, &Err(vec!["no".to_owned()])), ["no"]);
+    }
 }

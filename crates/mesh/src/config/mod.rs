@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod accept;
+mod inbound;
 pub(crate) mod json;
 mod schema;
 
+pub(crate) use inbound::Inbound;
 pub(crate) use schema::*;
 
 use crate::place::GatewayMode;
@@ -95,9 +97,9 @@ impl Config {
         mode == Some(MutualTlsMode::Permissive)
     }
 
-    /// Paths of `service` that are reachable without TLS.
+    /// Paths of `service` that are reachable without TLS: its own, or those of all if it has none.
     pub(crate) fn exposed(&self, service: &str) -> &[ExposePath] {
-        let of_service = self.service_defaults.get(service).map(|d| &d.expose.paths);
+        let of_service = self.service_defaults.get(service).map(|d| &d.expose.paths).filter(|paths| !paths.is_empty());
         of_service.or_else(|| Some(&self.proxy_defaults.as_ref()?.expose.paths)).map_or(&[], Vec::as_slice)
     }
 

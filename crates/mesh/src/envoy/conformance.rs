@@ -56,6 +56,11 @@ fn exposing() -> Entries {
     vec![("ServiceDefaults", "google", json!({"expose": {"paths": paths}}))]
 }
 
+fn exposing_all() -> Entries {
+    let paths = json!([{"path": "/health-z/1", "localPathPort": 9090, "listenerPort": 20400}]);
+    vec![http("google"), ("ProxyDefaults", "global", json!({"expose": {"paths": paths}}))]
+}
+
 fn directly() -> Entries {
     vec![("ServiceDefaults", "google", json!({"transparentProxy": {"dialedDirectly": true}}))]
 }
@@ -141,6 +146,9 @@ fn client(#[case] upstreams: &str, #[case] entries: Entries, #[case] at: &str, #
 #[case::exposed(exposing(),
     "/listeners/exposed_path_healthz1:10.244.0.2:20400/filter_chains/0/filters/0/typed_config/stat_prefix",
     json!("exposed_path_filter_healthz1_20400"))]
+#[case::exposed_by_all(exposing_all(),
+    "/listeners/exposed_path_healthz1:10.244.0.2:20400/filter_chains/0/filters/0/typed_config/stat_prefix",
+    json!("exposed_path_filter_healthz1_20400"))]
 #[case::exposed_route(exposing(),
     "/listeners/exposed_path_healthz1:10.244.0.2:20400/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes",
     json!([{"match": {"path": "/health-z/1"}, "route": {"cluster": "exposed_cluster_9090"}}]))]
@@ -175,6 +183,10 @@ fn found(rendered: &Value, at: &str) -> Value {
 ])]
 #[case::only_the_mesh("", vec![("Mesh", "mesh", json!({"transparentProxy": {"meshDestinationsOnly": true}}))])]
 #[case::limited("", vec![("ServiceDefaults", "google", json!({"maxInboundConnections": 7}))])]
+#[case::settings_of_all("", vec![("ProxyDefaults", "global", json!({"config": {
+    "protocol": "http", "local_connect_timeout_ms": 250, "local_request_timeout_ms": 0, "local_idle_timeout_ms": 3000,
+    "max_inbound_connections": 7, "balance_inbound_connections": "exact_balance",
+}}))])]
 #[case::split("", vec![
     http("google"), http("db"),
     ("ServiceSplitter", "google", json!({"splits": [{"weight": 99.5}, {"weight": 0.5, "service": "db"}]})),

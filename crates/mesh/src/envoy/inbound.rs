@@ -1,14 +1,13 @@
 //! What comes in: the public listener with mutual TLS and intentions, and paths that are reachable without.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use redirect::contract;
 use serde_json::{Value, json};
 
 use super::cluster::{LOCAL_APP, loopback, seconds};
 use super::{Resources, bind, exact_balance, hcm, original_dst_filter, rbac, tcp_proxy, tls, typed};
-use crate::config::{ExposePath, Protocol};
+use crate::config::{ExposePath, Inbound, Protocol, number};
 use crate::registration::Instance;
 use crate::world::World;
 
@@ -18,14 +17,15 @@ const EARLY_DATA_BYTES: u32 = 64 * 1024;
 pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resources) {
     let service = &instance.service;
     let protocol = world.config.protocol(service);
-    loopback(LOCAL_APP, (application(instance), instance.port), protocol.http2(), resources);
-    for port in &instance.more_ports {
-        loopback(&local_app(&port.name), (application(instance), port.port), protocol.http2(), resources);
+    let says = Inbound::of(&world.config, service, &instance.proxy_config);
+    let more_ports = instance.more_ports.iter().map(|port| (local_app(&port.name), port.port));
+    for (name, port) in std::iter::once((LOCAL_APP.to_owned(), instance.port)).chain(more_ports) {
+        loopback(&name, (application(instance), port), protocol.http2(), resources);
+        if let Some(timeout) = says.connect_timeout {
+            resources.clusters[&name]["connect_timeout"] = json!(seconds(timeout));
+        }
     }
-    if let Some(timeout) = world.config.service_defaults.get(service).and_then(|d| millis(d.local_connect_timeout_ms)) {
-        resources.clusters[LOCAL_APP]["connect_timeout"] = json!(timeout);
-    }
-    public_listener(world, instance, protocol, resources);
+    public_listener(world, instance, (protocol, &says), resources);
     for path in instance.expose.iter().chain(world.config.exposed(service)).filter(|p| p.listener_port > 0) {
         exposed_path(instance, path, resources);
     }
@@ -34,20 +34,25 @@ pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resourc
     }
 }
 
-fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resources: &mut Resources) {
+fn public_listener(
+    world: &World,
+    instance: &Instance,
+    (protocol, says): (Protocol, &Inbound),
+    resources: &mut Resources,
+) {
     let service = &instance.service;
     let alpn: &[&str] = match protocol {
         Protocol::Tcp => &[],
         Protocol::Http => &["http/1.1"],
         Protocol::Http2 | Protocol::Grpc => &["h2", "http/1.1"],
     };
-    let filters = application_filters(world, service, protocol, LOCAL_APP);
+    let filters = application_filters(world, service, (protocol, says), LOCAL_APP);
     let mut chains = vec![json!({"filters": filters, "transport_socket": tls::downstream(world, alpn)})];
     let mut body = json!({"traffic_direction": "INBOUND", "listener_filters": []});
     for port in &instance.more_ports {
         // the name that the client asks for says which of the application's ports it means
         body["listener_filters"] = json!([tls::inspector()]);
-        let filters = application_filters(world, service, protocol, &local_app(&port.name));
+        let filters = application_filters(world, service, (protocol, says), &local_app(&port.name));
         chains.push(json!({
             "filter_chain_match": {"server_names": [world.names.port_sni(&port.name, service)]},
             "filters": filters, "transport_socket": tls::downstream(world, alpn),
@@ -59,7 +64,7 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
         }
     };
     let address = bind(&mut body, instance.addresses(), inbound_port(instance));
-    if world.config.service_defaults.get(service).is_some_and(|d| d.balance_inbound_connections == "exact_balance") {
+    if says.is_balanced {
         body["connection_balance_config"] = exact_balance();
     }
     if instance.transparent && instance.port > 0 && world.config.permissive_mtls(service) {
@@ -82,11 +87,7 @@ fn public_listener(world: &World, instance: &Instance, protocol: Protocol, resou
 
 /// Where the proxy listens for the mesh: where it is registered, or where the Pod puts it. Redirection leads there from any port.
 fn inbound_port(instance: &Instance) -> u16 {
-    let own = match &instance.proxy_config.get("bind_port") {
-        Some(Value::Number(number)) => number.as_u64().and_then(|port| u16::try_from(port).ok()),
-        Some(Value::String(text)) => text.parse().ok(),
-        _ => None,
-    };
+    let own = instance.proxy_config.get("bind_port").and_then(number).and_then(|port| u16::try_from(port).ok());
     own.filter(|port| *port > 0).unwrap_or(instance.proxy_port)
 }
 
@@ -96,10 +97,14 @@ fn local_app(port: &str) -> String {
 }
 
 /// What a connection from the mesh goes through before it comes to the application at `cluster`.
-fn application_filters(world: &World, service: &str, protocol: Protocol, cluster: &str) -> Vec<Value> {
+fn application_filters(
+    world: &World,
+    service: &str,
+    (protocol, says): (Protocol, &Inbound),
+    cluster: &str,
+) -> Vec<Value> {
     let mut filters = Vec::new();
-    let limit = world.config.service_defaults.get(service).and_then(|d| d.max_inbound_connections);
-    if let Some(limit) = limit.filter(|l| *l > 0) {
+    if let Some(limit) = says.max_connections {
         filters.push(json!({
             "name": "envoy.filters.network.connection_limit",
             "typed_config": {
@@ -109,7 +114,7 @@ fn application_filters(world: &World, service: &str, protocol: Protocol, cluster
         }));
     }
     if protocol.http_like() {
-        filters.push(http_filters(world, service, protocol, cluster));
+        filters.push(http_filters(world, service, (protocol, says), cluster));
     } else {
         filters.extend(tcp_filters(world, service, "public_listener", cluster));
     }
@@ -126,10 +131,12 @@ fn tcp_filters(world: &World, service: &str, label: &str, cluster: &str) -> [Val
     [rbac::network(world, service), to_application]
 }
 
-fn http_filters(world: &World, service: &str, protocol: Protocol, cluster: &str) -> Value {
+fn http_filters(world: &World, service: &str, (protocol, says): (Protocol, &Inbound), cluster: &str) -> Value {
     let mut routes = hcm::single("public_listener", "public_listener", None, cluster);
-    if let Some(timeout) = world.config.service_defaults.get(service).and_then(|d| millis(d.local_request_timeout_ms)) {
-        routes["virtual_hosts"][0]["routes"][0]["route"]["timeout"] = json!(timeout);
+    for (field, timeout) in [("timeout", says.request_timeout), ("idle_timeout", says.idle_timeout)] {
+        if let Some(timeout) = timeout {
+            routes["virtual_hosts"][0]["routes"][0]["route"][field] = json!(seconds(timeout));
+        }
     }
     let filters = vec![rbac::http(world, service, protocol)];
     let mut manager = hcm::manager("public_listener", protocol, ("route_config", routes), filters);
@@ -139,11 +146,6 @@ fn http_filters(world: &World, service: &str, protocol: Protocol, cluster: &str)
         json!({"subject": true, "cert": true, "chain": true, "dns": true, "uri": true});
     config["normalize_path"] = json!(true);
     manager
-}
-
-/// A time limit that is set.
-fn millis(limit: u64) -> Option<String> {
-    (limit > 0).then(|| seconds(Duration::from_millis(limit)))
 }
 
 fn exposed_path(instance: &Instance, path: &ExposePath, resources: &mut Resources) {

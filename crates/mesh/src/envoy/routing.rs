@@ -132,8 +132,10 @@ mod tests {
 
     /// The configuration of `client` where everything speaks HTTP.
     fn rendered(entries: &[(&str, &str, Value)]) -> Value {
-        let mut all = vec![("ProxyDefaults", "global", json!({"config": {"protocol": "http"}}))];
-        all.extend(entries.iter().cloned());
+        let mut all = entries.to_vec();
+        if entries.iter().all(|(kind, ..)| *kind != "ProxyDefaults") {
+            all.push(("ProxyDefaults", "global", json!({"config": {"protocol": "http"}})));
+        }
         let world = world(&["client", "google"], Intention::Allow, &all);
         let leaf = Leaf { cert_chain_pem: "LEAF".to_owned(), key_pem: "KEY".to_owned() };
         render(&world, instance(&world, "client"), &leaf, "ROOT")
@@ -192,11 +194,13 @@ mod tests {
         let defaults = json!({
             "localConnectTimeoutMs": 250, "localRequestTimeoutMs": 1500, "balanceInboundConnections": "exact_balance",
         });
-        let rendered = rendered(&[("ServiceDefaults", "client", defaults)]);
+        let idle = json!({"config": {"protocol": "http", "local_idle_timeout_ms": 3000}});
+        let rendered = rendered(&[("ProxyDefaults", "global", idle), ("ServiceDefaults", "client", defaults)]);
         assert_eq!(rendered["clusters"]["local_app"]["connect_timeout"], "0.25s");
         let listener = &rendered["listeners"]["public_listener:10.244.0.1:20000"];
         assert_eq!(listener["connection_balance_config"], json!({"exact_balance": {}}));
         let manager = &listener["filter_chains"][0]["filters"][0]["typed_config"];
-        assert_eq!(manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["timeout"], "1.5s");
+        let route = &manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"];
+        assert_eq!((&route["timeout"], &route["idle_timeout"]), (&json!("1.5s"), &json!("3s")));
     }
 }

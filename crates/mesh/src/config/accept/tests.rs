@@ -92,6 +92,10 @@ fn verdicts(entries: &[(&str, &str, Value)]) -> Vec<Vec<String>> {
 #[case("ProxyDefaults", "mine", json!({}), &["metadata.name is \"mine\"; proxy-defaults must be named \"global\""])]
 #[case("ProxyDefaults", "global", json!({"config": {"protocol": "HTTP"}}),
     &["spec.config.protocol is \"HTTP\"; it must be one of tcp"])]
+#[case("ProxyDefaults", "global", json!({"config": {"balance_inbound_connections": "fair"}}),
+    &["spec.config.balance_inbound_connections is \"fair\"; it must be one of exact_balance"])]
+#[case("ProxyDefaults", "global", json!({"config": {"local_idle_timeout_ms": "soon"}}),
+    &["spec.config.local_idle_timeout_ms: \"soon\" is no whole number"])]
 #[case("Mesh", "mine", json!({}), &["metadata.name is \"mine\"; the mesh resource must be named \"mesh\""])]
 #[case("ServiceIntentions", "x", json!({"destination": {"name": "x"}}), &["spec.sources is empty"])]
 #[case("ServiceIntentions", "x", json!({"destination": {"name": "sh*p"}, "sources": [{"name": ""}, {"action": "maybe"}]}),

@@ -6,10 +6,12 @@ use super::Protocol;
 use crate::place::GatewayMode;
 
 mod http;
+mod proxy;
 mod routing;
 mod upstream;
 
 pub(crate) use http::*;
+pub(crate) use proxy::*;
 pub(crate) use routing::*;
 pub(crate) use upstream::*;
 
@@ -66,8 +68,8 @@ pub(crate) struct ServiceDefaults {
     pub(crate) transparent_proxy: Option<TransparentProxy>,
     pub(crate) expose: Expose,
     pub(crate) max_inbound_connections: Option<u32>,
-    pub(crate) local_connect_timeout_ms: u64,
-    pub(crate) local_request_timeout_ms: u64,
+    pub(crate) local_connect_timeout_ms: u32,
+    pub(crate) local_request_timeout_ms: u32,
     pub(crate) balance_inbound_connections: String,
     pub(crate) mesh_gateway: MeshGateway,
     pub(crate) upstream_config: UpstreamConfig,
@@ -123,13 +125,6 @@ pub(crate) struct ProxyDefaults {
     pub(crate) transparent_proxy: Option<TransparentProxy>,
     pub(crate) expose: Expose,
     pub(crate) mesh_gateway: MeshGateway,
-}
-
-/// `ProxyDefaults.spec.config`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct ProxyConfig {
-    pub(crate) protocol: Option<Protocol>,
 }
 
 /// `Mesh.spec`.
