@@ -1,12 +1,20 @@
 //! What was accepted stays in force when its author changes it to something that is refused, as an entry in Consul does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use super::{Config, Resource, Verdict, accept};
+use super::{Config, Resource, Verdict, accept, protocols};
 
 /// The resources as they were when each was last accepted, by uid.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Accepted(HashMap<String, Resource>);
+
+/// What a list of resources comes to. Places are those in the list.
+pub(super) struct Settled {
+    config: Config,
+    pub(super) verdicts: Vec<Verdict>,
+    /// What is in force, as it is now or as it was, and not in vain.
+    pub(super) works: BTreeSet<usize>,
+}
 
 impl Accepted {
     /// As [`accept`], with the last accepted state of those that are refused now.
@@ -15,24 +23,66 @@ impl Accepted {
         resources: impl IntoIterator<Item = &'a Resource>,
         datacenter: &str,
     ) -> (Config, Vec<(&'a Resource, Verdict)>) {
-        let (mut config, verdicts) = accept(resources, datacenter);
-        let kept = |(resource, verdict): &(&'a Resource, Verdict)| match verdict {
-            Ok(()) => None,
-            Err(_) => self.0.get(&resource.uid),
-        };
-        if verdicts.iter().any(|judged| kept(judged).is_some()) {
-            config = accept(verdicts.iter().map(|judged| kept(judged).unwrap_or(judged.0)), datacenter).0;
+        let resources: Vec<&Resource> = resources.into_iter().collect();
+        let (mut settled, any_held) = self.guarded(&resources, datacenter);
+        self.remember(&resources, &settled.verdicts);
+        if any_held {
+            // the same is held, but what it would break is known only with what was accepted beside it
+            (settled, _) = self.guarded(&resources, datacenter);
         }
+        (settled.config, resources.into_iter().zip(settled.verdicts).collect())
+    }
+
+    fn guarded(&self, resources: &[&Resource], datacenter: &str) -> (Settled, bool) {
+        protocols::guard(self, resources, |held| self.settle(resources, held, datacenter))
+    }
+
+    fn remember(&mut self, resources: &[&Resource], verdicts: &[Verdict]) {
         let mut last = std::mem::take(&mut self.0);
-        for (resource, verdict) in &verdicts {
+        for (resource, verdict) in resources.iter().zip(verdicts) {
             let before = last.remove(&resource.uid);
             let now = match verdict {
-                Ok(()) if before.as_ref() != Some(resource) => Some((*resource).clone()),
+                Ok(()) if before.as_ref() != Some(*resource) => Some((*resource).clone()),
                 _ => before,
             };
             self.0.extend(now.map(|now| (resource.uid.clone(), now)));
         }
-        (config, verdicts)
+    }
+
+    /// A resource as it was last accepted, if it ever was.
+    pub(super) fn last(&self, resource: &Resource) -> Option<&Resource> {
+        self.0.get(&resource.uid)
+    }
+
+    /// What the resources come to when those at the places `held` are as they were, or not there if they never were.
+    fn settle(&self, resources: &[&Resource], held: &BTreeSet<usize>, datacenter: &str) -> Settled {
+        let standing = resources.iter().enumerate().filter_map(|(place, resource)| match held.contains(&place) {
+            true => Some((place, self.last(resource)?)),
+            false => Some((place, *resource)),
+        });
+        let mut standing: Vec<(usize, &Resource)> = standing.collect();
+        let (mut config, judged) = accept(standing.iter().map(|(_, resource)| *resource), datacenter);
+        let mut verdicts: Vec<Verdict> = vec![Ok(()); resources.len()];
+        let mut kept = BTreeSet::new();
+        for ((place, resource), (_, verdict)) in standing.iter_mut().zip(judged) {
+            if let (Err(_), Some(last)) = (&verdict, self.last(resource)) {
+                kept.insert(*place);
+                *resource = last;
+            }
+            verdicts[*place] = verdict;
+        }
+        let mut works: BTreeSet<usize> = standing.iter().map(|(place, _)| *place).collect();
+        works.retain(|place| verdicts[*place].is_ok());
+        if !kept.is_empty() {
+            let judged;
+            (config, judged) = accept(standing.iter().map(|(_, resource)| *resource), datacenter);
+            let in_force = standing.iter().zip(judged).filter(|(_, (_, verdict))| verdict.is_ok());
+            works = in_force.map(|((place, _), _)| *place).collect();
+        }
+        for (place, _) in standing.iter().filter(|(_, resource)| protocols::is_void(&config, resource)) {
+            works.remove(place);
+        }
+        Settled { config, verdicts, works }
     }
 }
 

@@ -18,6 +18,7 @@ mod intentions;
 mod keep;
 mod kinds;
 mod peers;
+mod protocols;
 mod routing;
 mod upstreams;
 
