@@ -55,6 +55,9 @@ pub struct Report {
     /// The answer's bytes in hexadecimal, when they are not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_hex: Option<String>,
+    /// The headers of an HTTP answer, each a line `name: value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<String>,
     /// The name of the server that answered, by its own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
@@ -100,6 +103,7 @@ impl Report {
             status: None,
             body: None,
             body_hex: None,
+            headers: None,
             instance: None,
             local: None,
             peer: None,

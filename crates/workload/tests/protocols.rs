@@ -192,6 +192,8 @@ fn an_http_answer_says_what_was_asked() {
     let report = client(&["request", &url, "--canary", "c4n4ry", "--method", "PUT", "--body", "the body"]);
     let body = answered(&report);
     assert_eq!(report.status, Some(200));
+    let headers = report.headers.as_deref().unwrap_or_default();
+    assert!(headers.lines().any(|line| line == "x-canary: c4n4ry"), "{headers}");
     let lines: Vec<&str> = body.lines().collect();
     assert_eq!(
         lines[..5],

@@ -53,6 +53,14 @@ async fn answer_contains(world: &mut World, mut arguments: Arguments) -> Result<
     let text = words(&mut arguments)?;
     world.outcome(Outcome::Answered, None, None).await?;
     let (ask, attempt) = world.last_attempt()?;
+    // the application shows the headers that it was asked with, `header <name>: <value>`; these are those that came back
+    if let Some(header) = text.strip_prefix("answer header ") {
+        let headers = attempt.report.headers.clone().unwrap_or_default();
+        if !headers.lines().any(|line| line.contains(header)) {
+            bail!("find the header {header:?} in the answer to {ask}; its headers were {headers:?}");
+        }
+        return Ok(());
+    }
     let body = attempt.report.body.clone().unwrap_or_default();
     // of a stream the client writes `sha256 of <stream>` below an answer that bears the digest of what it sent
     let hex = attempt.report.body_hex.clone().unwrap_or_else(|| hex_of(&body));

@@ -305,7 +305,10 @@ impl World {
         };
         let awaited = format!("what the control plane says about the {kind} {name}");
         match crate::wait::until(&awaited, bed.timing().patience, verdict).await {
-            Ok((true, _)) => Ok(()),
+            Ok((true, remark)) => {
+                self.remark = Some(remark).filter(|remark| !remark.is_empty());
+                Ok(())
+            }
             Ok((false, why)) => Err(Refusal { who: "the control plane", object: format!("{kind} {name}"), why }.into()),
             // it may have been stopped; requests will show what that means
             Err(silence) => {

@@ -185,6 +185,9 @@ impl World {
         if let Some(refusal) = &self.refusal {
             said.push(("the refusal of a custom resource".to_owned(), refusal.to_string()));
         }
+        if let Some(remark) = &self.remark {
+            said.push(("the condition of a custom resource".to_owned(), remark.clone()));
+        }
         if let Some(command) = &self.command {
             said.push((
                 format!("the command {}", command.line),

@@ -111,6 +111,8 @@ pub struct World {
     pub submission: Option<Submission>,
     /// Why the last change of a custom resource was refused, if it was.
     pub refusal: Option<Refusal>,
+    /// What the control plane had to say of the last custom resource that it accepted, if anything.
+    pub remark: Option<String>,
     /// The last command run in a Pod.
     pub command: Option<Command>,
     /// What the preflight check found.

@@ -67,6 +67,7 @@ async fn speak(
         let (head, body) = response.into_parts();
         attempt.note(|report| {
             report.status = Some(head.status.as_u16());
+            report.headers = Some(lines(&head.headers));
             report.instance = text(&head.headers, INSTANCE);
         });
         let body = body.collect().await.map_err(|e| failure(&e))?;
@@ -133,6 +134,13 @@ async fn drive<C: Future>(exchange: impl Future<Output = Result<(), Failure>>, c
         done = exchange => done,
         never = rest => never,
     }
+}
+
+fn lines(headers: &HeaderMap) -> String {
+    let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()))
+    };
+    headers.iter().map(line).collect()
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
