@@ -81,6 +81,30 @@ Feature: Dialling a service in a federated datacenter
       | my-service:1234:dc2?mesh_gateway_mode=local | the mesh gateways of "dc1, dc2" |
       | my-service:1234:?dc=dc2&mesh_gateway_mode=none | no mesh gateway              |
 
+  # an override over the defaults of the dialling service, these over what the service says of itself
+  @documented @sim @kind @slow
+  Scenario Outline: The dialling service decides through which gateways it goes
+    Given the ServiceDefaults "my-service" with:
+      | meshGateway.mode | none |
+    And the ServiceDefaults "caller" with:
+      | upstreamConfig.defaults.meshGateway.mode | remote |
+      | upstreamConfig.overrides[0].name             | <named> |
+      | upstreamConfig.overrides[0].meshGateway.mode | local   |
+    And the workload "my-service" with:
+      | cluster | dc2 |
+    And the workload "caller" with:
+      | cluster                              | dc1        |
+      | annotation connect-service-upstreams | <upstream> |
+    When "caller" requests "http://localhost:1234"
+    Then it is answered by "my-service"
+    And it crossed <gateways>
+
+    Examples:
+      | named      | upstream                                   | gateways                        |
+      | another    | my-service:1234:dc2                        | the mesh gateway of "dc2"       |
+      | my-service | my-service:1234:dc2                        | the mesh gateways of "dc1, dc2" |
+      | my-service | my-service:1234:dc2?mesh_gateway_mode=none | no mesh gateway                 |
+
   @FW-04 @peer @sim @kind @slow
   Scenario: Failover to the other datacenter and back
     Given the ServiceResolver "my-service" with:

@@ -150,3 +150,128 @@ Feature: Configuration entries decide where requests go
       | protocol | http |
     And "static-client" requests "http://backend/hello"
     Then the answer contains "path=/v2/hello"
+
+  @RO-08 @documented @sim @kind
+  Scenario: A change of protocol that would break a router is refused
+    Given the ServiceDefaults "static-server" with:
+      | protocol | http |
+    And the ServiceRouter "static-server" with:
+      | routes[0].match.http.pathPrefix     | /    |
+      | routes[0].destination.prefixRewrite | /v2/ |
+    When "static-client" requests "http://static-server/hello"
+    Then the answer contains "path=/v2/hello"
+    When the ServiceDefaults "static-server" is changed to:
+      | protocol | tcp |
+    Then the error names "that would break ServiceRouter"
+    When "static-client" requests "http://static-server/hello"
+    Then the answer contains "path=/v2/hello"
+    When the ServiceRouter "static-server" is deleted
+    And "static-client" requests "http://static-server/hello"
+    Then the answer contains "path=/hello"
+
+  @RO-09 @beyond @sim @kind
+  Scenario: A setting that has no effect is named
+    When "static-client" requests "http://static-server"
+    Then it is answered
+    When the ProxyDefaults "global" is changed to:
+      | config.protocol           | http |
+      | config.envoy_tracing_json | {}   |
+    Then the error names "spec.config.envoy_tracing_json has no effect"
+
+  # The application of one of two instances listens where its proxy does not look for it, and the proxy answers 503.
+  @RO-10 @documented @sim @kind
+  Scenario: A router has a request sent again to another instance
+    Given the ServiceDefaults "static-server" with:
+      | protocol | http |
+    And the workload "broken" with:
+      | annotation connect-service | static-server |
+      | binds                      | pod IP        |
+    When "static-client" requests "http://static-server"
+    Then within 10 seconds it is blocked
+    When the ServiceRouter "static-server" is changed to:
+      | routes[0].match.http.pathPrefix             | /   |
+      | routes[0].destination.numRetries            | 3   |
+      | routes[0].destination.retryOnStatusCodes[0] | 503 |
+    And "static-client" requests "http://static-server" 6 times
+    Then no request failed
+    And every answer came from "static-server"
+
+  @RO-11 @documented @sim @kind
+  Scenario: A router changes the headers of answers
+    Given the ServiceDefaults "static-server" with:
+      | protocol | http |
+    And the ServiceRouter "static-server" with:
+      | routes[0].match.http.pathPrefix                   | /   |
+      | routes[0].destination.responseHeaders.set.x-route | yes |
+    When "static-client" requests "http://static-server"
+    Then the answer contains "answer header x-route: yes"
+
+  # The client's proxy makes the cookie that it will choose by.
+  @RO-12 @documented @sim @kind
+  Scenario: A resolver has instances chosen by a cookie
+    Given the ServiceDefaults "static-server" with:
+      | protocol | http |
+    And the ServiceResolver "static-server" with:
+      | loadBalancer.policy                              | maglev |
+      | loadBalancer.hashPolicies[0].field               | cookie |
+      | loadBalancer.hashPolicies[0].fieldValue          | chosen |
+      | loadBalancer.hashPolicies[0].cookieConfig.ttl    | 60s    |
+      | loadBalancer.hashPolicies[0].cookieConfig.path   | /      |
+    When "static-client" requests "http://static-server"
+    Then the answer contains "answer header set-cookie: chosen="
+
+  @RO-13 @documented @sim @kind
+  Scenario Outline: The dialling service limits what it asks of an upstream
+    Given the ServiceDefaults "static-server" with:
+      | protocol | <protocol> |
+    And the ServiceDefaults "static-client" with:
+      | upstreamConfig.overrides[0].name           | static-server |
+      | upstreamConfig.overrides[0].limits.<limit> | 0             |
+    When "static-client" requests "http://static-server"
+    Then it is blocked
+    And nothing from "static-client" reached "app(static-server)"
+    When "static-client" requests "http://backend"
+    Then it is answered by "backend"
+    When the ServiceDefaults "static-client" is changed to:
+      | upstreamConfig.overrides[0].name           | static-server |
+      | upstreamConfig.overrides[0].limits.<limit> | 1             |
+    And "static-client" requests "http://static-server"
+    Then it is answered by "static-server"
+
+    Examples:
+      | protocol | limit                 |
+      | tcp      | maxConnections        |
+      | http     | maxPendingRequests    |
+      | http     | maxConcurrentRequests |
+
+  # Without it, Envoy would look at five failures first.
+  @RO-14 @documented @sim @kind
+  Scenario: The dialling service turns away from an instance that fails
+    Given the ServiceDefaults "static-server" with:
+      | protocol | http |
+    And the workload "broken" with:
+      | annotation connect-service | static-server |
+      | binds                      | pod IP        |
+    And the ServiceDefaults "static-client" with:
+      | upstreamConfig.defaults.passiveHealthCheck.maxFailures        | 1   |
+      | upstreamConfig.defaults.passiveHealthCheck.maxEjectionPercent | 50  |
+      | upstreamConfig.defaults.passiveHealthCheck.baseEjectionTime   | 10m |
+    When "static-client" requests "http://static-server" 3 times
+    And "static-client" requests "http://static-server" 6 times
+    Then no request failed
+    And every answer came from "static-server"
+
+  @RO-15 @documented @sim
+  Scenario: The dialling service waits for a connection as long as it says
+    Given the workload "far" with:
+      | link | 300 ms delay |
+    And the ServiceDefaults "static-client" with:
+      | upstreamConfig.overrides[0].name             | far |
+      | upstreamConfig.overrides[0].connectTimeoutMs | 100 |
+    When "static-client" requests "http://far"
+    Then it is blocked
+    When the ServiceDefaults "static-client" is changed to:
+      | upstreamConfig.overrides[0].name             | far  |
+      | upstreamConfig.overrides[0].connectTimeoutMs | 3000 |
+    And "static-client" requests "http://far"
+    Then it is answered by "far"
