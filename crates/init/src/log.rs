@@ -1,6 +1,8 @@
 //! The program's log: to stderr, as text or as JSON.
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +12,9 @@ pub struct Log {
     /// JSON instead of text.
     pub json: bool,
 }
+
+/// The crates whose messages are written in full.
+const OURS: [&str; 3] = ["init", "redirect", "netns"];
 
 /// The level when none is given.
 pub(crate) const DEFAULT_LEVEL: LevelFilter = LevelFilter::INFO;
@@ -29,7 +34,14 @@ pub(crate) fn level(name: &str) -> Option<LevelFilter> {
 /// Starts logging for the whole process; a second start changes nothing.
 pub(crate) fn start(log: &Log) {
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(log.level).with_target(false);
-    let started = if log.json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
+    // what the HTTP client says below that is every byte that it sends, tokens too
+    let others = log.level.min(LevelFilter::INFO);
+    let targets = OURS.map(|ours| (ours, log.level)).into_iter().collect::<Targets>().with_default(others);
+    let started = if log.json {
+        builder.json().finish().with(targets).try_init()
+    } else {
+        builder.with_ansi(false).finish().with(targets).try_init()
+    };
     if started.is_err() {
         tracing::debug!("logging had been started already");
     }
