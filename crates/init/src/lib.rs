@@ -12,21 +12,25 @@
 //!
 //! It prepares the Pods of gateways, too, of which only the registration of the gateway itself is awaited.
 //!
-//! What is absent: logging in to ACLs. That is refused with a message.
+//! Where the servers have ACLs it logs in with the Pod's service account first, and out when the registration is known: see
+//! [`login`].
 //!
 //! A second program, `redirect-traffic`, does the redirection alone, checks it, undoes it and explains it: see
 //! [`redirect_traffic`].
 
 use std::io::Write as _;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use nix::unistd::{Uid, setfsuid};
 use redirect::{Applied, Policy};
 
 pub mod catalog;
+pub mod client;
 pub mod duration;
 pub mod flags;
 mod log;
+pub mod login;
 pub mod overrides;
 pub mod probe_sources;
 mod proof;
@@ -38,29 +42,35 @@ pub mod settings;
 pub mod termination;
 pub mod tls;
 
-use catalog::Catalog;
+use catalog::{Catalog, Service};
 pub use reader::{Asked, SettingsErrors};
+use registration::Patience;
 pub use settings::Settings;
+use termination::Termination;
 
 /// Runs the program with its arguments (without its own name) and a look-up of environment variables.
 ///
 /// # Errors
 /// A phrase that follows "failed to …" and says what to check next.
-pub fn main(arguments: Vec<String>, environment: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
+pub fn main(
+    arguments: Vec<String>,
+    environment: impl Fn(&str) -> Option<String>,
+    termination: &Termination,
+) -> anyhow::Result<()> {
     match Settings::read(arguments, environment).context("read the settings")? {
         Asked::Help(text) => std::io::stdout().write_all(text.as_bytes()).context("print the flags"),
         Asked::Run(settings) => {
             log::start(&settings.log);
-            run(&settings)
+            run(&settings, termination)
         }
     }
 }
 
-/// Waits for the registration, then acts on it.
+/// Waits for the registration, then acts on it. What must not be left behind is undone by `termination`, if the end comes earlier.
 ///
 /// # Errors
 /// As [`main`].
-pub fn run(settings: &Settings) -> anyhow::Result<()> {
+pub fn run(settings: &Settings, termination: &Termination) -> anyhow::Result<()> {
     if let Some(port) = settings.proof {
         proof::prove(port).context("prove that this Pod is redirected")?;
         tracing::info!(port, "the CNI plugin has redirected this Pod");
@@ -75,11 +85,10 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         redirect::kernel::verify_with(settings.backend, &policy).context(REDIRECTING)?;
         exempt = Some(policy.proxy_uid());
     }
-    let catalog = Catalog::new(&settings.servers);
-    let wait = || registration::wait(&catalog, &settings.pod, &registration::Patience::default());
-    let proxy = exempt
-        .map_or_else(wait, |uid| with_sockets_of(uid, wait))
-        .with_context(|| format!("wait for the registration of {}", settings.pod))?;
+    let proxy = with_sockets_of(exempt, || registered(settings, exempt, termination));
+    // with or without it: before the rules, which would be in the way
+    termination.finish();
+    let proxy = proxy?;
     tracing::info!(proxy = %proxy.id, pod = %settings.pod, "the Pod is registered");
     proxy_id::write(&settings.proxy_id_file, &proxy.id)?;
     if let Some(config) = redirection {
@@ -94,9 +103,26 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits for the registration, logged in if need be. Logging out is left to `termination`.
+fn registered(settings: &Settings, exempt: Option<u32>, termination: &Termination) -> anyhow::Result<Service> {
+    let started = Instant::now();
+    let mut patience = Patience::default();
+    let mut servers = settings.servers.clone();
+    if let Some(login) = &settings.login {
+        servers = login::log_in(&servers, login, &patience)
+            .with_context(|| format!("get a token of Consul's for {}", settings.pod))?;
+        patience.total = patience.total.saturating_sub(started.elapsed());
+        let servers = servers.clone();
+        termination.before_the_end(move || with_sockets_of(exempt, || login::log_out(&servers)));
+    }
+    registration::wait(&Catalog::new(&servers), &settings.pod, &patience)
+        .with_context(|| format!("wait for the registration of {}", settings.pod))
+}
+
 /// Runs `work` with sockets that the rules take for this user's: where a run before this one has left rules, and no proxy
-/// listens yet, the catalogue would be out of reach. Needs the capability SETUID; without it nothing changes.
-fn with_sockets_of<T>(uid: u32, work: impl FnOnce() -> T) -> T {
+/// listens yet, the servers would be out of reach. Needs the capability SETUID; without it nothing changes.
+fn with_sockets_of<T>(uid: Option<u32>, work: impl FnOnce() -> T) -> T {
+    let Some(uid) = uid else { return work() };
     let own = setfsuid(Uid::from_raw(uid));
     let done = work();
     setfsuid(own);

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use init::termination::Termination;
 
 fn main() -> ExitCode {
     let arguments = std::env::args().skip(1).collect();
-    let done = init::termination::end_at_sigterm()
+    let done = Termination::at_sigterm()
         .context("watch for SIGTERM")
-        .and_then(|()| init::main(arguments, |name| std::env::var(name).ok()));
+        .and_then(|termination| init::main(arguments, |name| std::env::var(name).ok(), &termination));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use redirect::contract;
 
-use crate::catalog::{Catalog, CatalogError, Service};
+use crate::catalog::{Catalog, Service};
+use crate::client::ClientError;
 
 /// The Pod whose registration is awaited.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Pod {
     pub service: Option<String>,
     /// The Pod is a gateway of this kind, as `mesh-gateway`.
     pub gateway: Option<String>,
+    /// The Pod's service account, where its service has to have the same name.
+    pub account: Option<String>,
 }
 
 impl fmt::Display for Pod {
@@ -69,7 +72,7 @@ impl Default for Patience {
 /// A server that reports news all the time is not asked more often than this.
 const NEWS_INTERVAL: Duration = Duration::from_millis(20);
 /// After a failed request; doubles up to [`Patience::poll`].
-const FIRST_RETRY: Duration = Duration::from_millis(50);
+pub(crate) const FIRST_RETRY: Duration = Duration::from_millis(50);
 
 /// Why there is no usable registration.
 #[derive(Debug, thiserror::Error)]
@@ -106,13 +109,24 @@ pub enum RegistrationError {
         /// The services.
         names: [String; 2],
     },
+    /// The service is not the one that the Pod may be. Waiting does not help.
+    #[error(
+        "service account name {account} doesn't match Consul service name {service}: with ACLs an account may register the \
+         service of its own name alone, so name one after the other"
+    )]
+    Account {
+        /// The Pod's service account.
+        account: String,
+        /// The service that is registered for it.
+        service: String,
+    },
     /// The catalogue could not be read in the end.
     #[error("after {} s", waited.as_secs())]
     Catalog {
         /// How long was waited.
         waited: Duration,
         /// The last failure.
-        source: CatalogError,
+        source: ClientError,
     },
 }
 
@@ -140,7 +154,7 @@ fn hint(count: usize) -> String {
 /// What the last answer was, until there is a usable one.
 enum Standing {
     Services(Vec<Service>),
-    Unreachable(CatalogError),
+    Unreachable(ClientError),
 }
 
 impl Standing {
@@ -183,11 +197,21 @@ fn awaited<'a>(pod: &Pod, services: &'a [Service]) -> Option<&'a Service> {
     }
 }
 
+/// An error if the application is not named as the Pod's service account is and has to be.
+fn named_as_the_account(pod: &Pod, services: &[Service]) -> Result<(), RegistrationError> {
+    let Some(account) = &pod.account else { return Ok(()) };
+    let other = services.iter().find(|service| service.kind.is_empty() && service.service != *account);
+    match other {
+        None => Ok(()),
+        Some(other) => Err(RegistrationError::Account { account: account.clone(), service: other.service.clone() }),
+    }
+}
+
 /// Waits for the registration and returns the proxy's part of it, at the moment it appears where the server can hold an
 /// answer back until there is news.
 ///
 /// # Errors
-/// [`RegistrationError`] when patience has run out.
+/// [`RegistrationError`] when patience has run out, or when what is registered is not what the Pod may be.
 pub fn wait(catalog: &Catalog<'_>, pod: &Pod, patience: &Patience) -> Result<Service, RegistrationError> {
     let started = Instant::now();
     let filter = pod.filter();
@@ -207,6 +231,7 @@ pub fn wait(catalog: &Catalog<'_>, pod: &Pod, patience: &Patience) -> Result<Ser
                 let waited_for_news = index.is_some() && snapshot.index == index && asked.elapsed() >= news_for / 2;
                 index = snapshot.index.filter(|new| *new > 0 && index.is_none_or(|old| *new >= old));
                 if let Some(proxy) = awaited(pod, &snapshot.services) {
+                    named_as_the_account(pod, &snapshot.services)?;
                     return Ok(proxy.clone());
                 }
                 let pause = if news || waited_for_news { NEWS_INTERVAL } else { patience.poll };

@@ -1,13 +1,15 @@
 //! What the program is told: flags and environment variables, read and checked, all mistakes at once.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use redirect::contract::{self, servers};
 use redirect::{Backend, Config};
 
-use crate::catalog::Servers;
+use crate::client::{Secret, Servers};
 use crate::flags::{Flag, Program, flag, switch};
+use crate::login::Login;
 use crate::reader::{Asked, Reader, SettingsErrors};
 use crate::registration::Pod;
 use crate::tls::{Tls, Wanted};
@@ -27,6 +29,8 @@ pub struct Settings {
     pub pod: Pod,
     /// Where to ask for it.
     pub servers: Servers,
+    /// How to log in there first; `None` where there are no ACLs.
+    pub login: Option<Login>,
     /// File that receives the proxy's service id.
     pub proxy_id_file: PathBuf,
     /// What to redirect; `None` where transparent proxy is off or a CNI plugin redirects.
@@ -41,10 +45,12 @@ pub struct Settings {
     pub log: Log,
 }
 
+/// Where Kubernetes mounts the token of a Pod's service account.
+const BEARER_TOKEN_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// Kinds of gateways, as the catalogue spells them.
 const GATEWAYS: [&str; 4] = ["mesh-gateway", "ingress-gateway", "terminating-gateway", "api-gateway"];
 
-/// All flags. Those of ACL logins exist so that they can be refused by what they are for.
+/// All flags.
 const FLAGS: &[Flag] = &[
     flag("pod-name", "POD_NAME", "Name of the Pod."),
     flag("pod-namespace", "POD_NAMESPACE", "Kubernetes namespace of the Pod."),
@@ -84,7 +90,20 @@ const FLAGS: &[Flag] = &[
     ),
     flag("ca-cert-file", servers::CACERT_FILE, "The same in a file."),
     flag("tls-server-name", servers::TLS_SERVER_NAME, "Name in the certificate of the Consul servers."),
-    flag("auth-method-name", servers::LOGIN_AUTH_METHOD, "ACL login; not supported yet."),
+    flag("auth-method-name", servers::LOGIN_AUTH_METHOD, "Auth method to log in to Consul's ACLs with."),
+    flag(
+        "consul-login-bearer-token-file",
+        servers::LOGIN_BEARER_TOKEN_FILE,
+        "File with the service account's token (/var/run/secrets/kubernetes.io/serviceaccount/token).",
+    ),
+    flag(
+        "consul-login-meta",
+        servers::LOGIN_META,
+        "What the token is to say of itself, as key=value; may be repeated.",
+    ),
+    flag("consul-login-datacenter", "CONSUL_LOGIN_DATACENTER", "Datacenter of the auth method."),
+    flag("consul-login-namespace", servers::LOGIN_NAMESPACE, "Consul namespace of the auth method (Enterprise)."),
+    flag("consul-login-partition", servers::LOGIN_PARTITION, "Admin partition of the auth method (Enterprise)."),
 ];
 
 fn port(text: &str) -> Option<u16> {
@@ -111,7 +130,6 @@ impl Settings {
 
 impl Reader<'_> {
     fn settings(&mut self) -> Settings {
-        self.refuse_what_is_not_supported();
         let multiport = self.switch("multiport");
         let service = self.text("service-name");
         if multiport && service.is_none() {
@@ -125,12 +143,16 @@ impl Reader<'_> {
             node: self.required("consul-node-name", " (environment: CONSUL_NODE_NAME)"),
             service: service.filter(|_| multiport),
             gateway: self.parsed("gateway-kind", gateway, &kinds),
+            account: None,
         };
+        let login = self.login();
+        let pod = if login.is_some() { self.of_its_account(pod) } else { pod };
         let redirect = self.redirect_config();
         Settings {
             proof: self.parsed("redirection-proof", port, "a port, 1 to 65535"),
             pod,
             servers: self.servers(),
+            login,
             proxy_id_file: self.text("proxy-id-file").map_or_else(default_proxy_id_file, PathBuf::from),
             node_addresses: redirect.as_ref().map(|config| self.node_addresses(config)).unwrap_or_default(),
             redirect,
@@ -151,7 +173,7 @@ impl Reader<'_> {
             hosts: addresses.split(',').map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect(),
             http_port: self.parsed("http-port", port, "a port, 1 to 65535").unwrap_or(8500),
             timeout: self.parsed("api-timeout", timeout, "a duration, as 5s").unwrap_or(Duration::from_secs(5)),
-            token: self.text("token"),
+            token: self.text("token").map(Secret::from),
             credentials: None,
             scope: self.scope(),
             tls: self.tls(),
@@ -171,11 +193,51 @@ impl Reader<'_> {
         Log { level: self.log_level(log::DEFAULT_LEVEL), json: self.switch("log-json") }
     }
 
-    fn refuse_what_is_not_supported(&mut self) {
-        if let Some((value, source)) = self.find("auth-method-name").filter(|(value, _)| !value.is_empty()) {
-            let what = "logging in to ACLs is not supported yet; use CONSUL_ACL_TOKEN";
-            self.mistakes.push(format!("{source} = {value:?}: {what}"));
+    fn login(&mut self) -> Option<Login> {
+        let auth_method = self.text("auth-method-name")?;
+        let token_file = self.text("consul-login-bearer-token-file");
+        Some(Login {
+            auth_method,
+            bearer_token_file: token_file.map_or_else(|| PathBuf::from(BEARER_TOKEN_FILE), PathBuf::from),
+            meta: self.login_meta(),
+            scope: [("ns", "namespace"), ("partition", "partition"), ("dc", "datacenter")]
+                .into_iter()
+                .filter_map(|(parameter, name)| Some((parameter, self.text(&format!("consul-login-{name}"))?)))
+                .collect(),
+        })
+    }
+
+    /// Pairs from each flag, or all from the variable, separated by commas.
+    fn login_meta(&mut self) -> BTreeMap<String, String> {
+        let mut given = self.list("consul-login-meta");
+        if given.is_empty() {
+            given = self.variable(servers::LOGIN_META).iter().flat_map(|l| l.split(',')).map(str::to_owned).collect();
         }
+        let mut meta = BTreeMap::new();
+        for pair in given {
+            match pair.split_once('=').filter(|(key, _)| !key.is_empty()) {
+                Some((key, value)) => drop(meta.insert(key.to_owned(), value.to_owned())),
+                None => self.mistakes.push(format!("{} entry {pair:?}: must be key=value", servers::LOGIN_META)),
+            }
+        }
+        meta
+    }
+
+    /// With ACLs a Pod's service account may only register the service of its own name; a gateway's has a role of its own.
+    fn of_its_account(&mut self, pod: Pod) -> Pod {
+        if pod.gateway.is_some() {
+            return pod;
+        }
+        match (self.text("service-account-name"), self.text("service-name")) {
+            (None, _) => self.mistakes.push("-service-account-name must be set when ACLs are enabled".to_owned()),
+            // the annotation names the service, and needs no look at the catalogue
+            (Some(account), Some(service)) if account != service => self.mistakes.push(format!(
+                "service account name {account} doesn't match annotation service name {service}: name one after the other"
+            )),
+            (Some(_), Some(_)) => {}
+            (account, None) => return Pod { account, ..pod },
+        }
+        pod
     }
 }
 
@@ -237,7 +299,11 @@ mod tests {
     #[case::tls_file(&SCRIPT, &[("CONSUL_USE_TLS", "true"), ("CONSUL_CACERT_FILE", "/nowhere/ca.pem")],
         &["CONSUL_CACERT_FILE = \"/nowhere/ca.pem\"", "No such file"])]
     #[case::gateway(&["-gateway-kind=door"], &[], &["-gateway-kind = \"door\": must be mesh-gateway, ingress-gateway"])]
-    #[case::login(&SCRIPT, &[("CONSUL_LOGIN_AUTH_METHOD", "k8s")], &["CONSUL_LOGIN_AUTH_METHOD = \"k8s\"", "CONSUL_ACL_TOKEN"])]
+    #[case::account(&SCRIPT, &[("CONSUL_LOGIN_AUTH_METHOD", "k8s")], &["-service-account-name must be set when ACLs are enabled"])]
+    #[case::annotation(&["-service-account-name=web", "-service-name=shop"], &[("CONSUL_LOGIN_AUTH_METHOD", "k8s")],
+        &["service account name web doesn't match annotation service name shop"])]
+    #[case::meta(&SCRIPT, &[("CONSUL_LOGIN_AUTH_METHOD", "k8s"), ("CONSUL_LOGIN_META", "pod=shop/web-0,web")],
+        &["CONSUL_LOGIN_META entry \"web\": must be key=value"])]
     #[case::node(&SCRIPT, &[("CONSUL_REDIRECT_TRAFFIC_CONFIG", r#"{"ProbePorts":["1"]}"#), ("HOST_IPS", "10.0.0.1,node-1")],
         &["HOST_IPS entry 2 \"node-1\": host names are not looked up"])]
     #[case::exec(&SCRIPT, &[("CONSUL_ADDRESSES", "exec=discover")], &["exec= is not supported"])]
@@ -253,6 +319,42 @@ mod tests {
         for part in expected {
             assert!(message.contains(part), "{message:?} does not say {part:?}");
         }
+    }
+
+    #[test]
+    fn the_webhooks_login() {
+        let with_acls = [
+            ("CONSUL_LOGIN_AUTH_METHOD", "consul-k8s-auth-method"),
+            ("CONSUL_LOGIN_BEARER_TOKEN_FILE", "/consul/serviceaccount-web/token"),
+            ("CONSUL_LOGIN_META", "pod=shop/web-0"),
+            ("CONSUL_LOGIN_NAMESPACE", "default"),
+            ("CONSUL_LOGIN_PARTITION", "east"),
+        ];
+        let environment = [&ENVIRONMENT[..], &with_acls].concat();
+        let arguments = [&SCRIPT[..], &["-service-account-name=web", "-service-name="]].concat();
+        let settings = read(&arguments, &environment).expect("what the webhook writes");
+        let own = |(name, value): (&'static str, &str)| (name, value.to_owned());
+        let expected = Login {
+            auth_method: "consul-k8s-auth-method".to_owned(),
+            bearer_token_file: PathBuf::from("/consul/serviceaccount-web/token"),
+            meta: BTreeMap::from([("pod".to_owned(), "shop/web-0".to_owned())]),
+            scope: vec![own(("ns", "default")), own(("partition", "east"))],
+        };
+        assert_eq!((settings.login, settings.pod.account.as_deref()), (Some(expected), Some("web")));
+        // the annotation says it, and agrees
+        let arguments = [&SCRIPT[..], &["-service-account-name=web", "-service-name=web"]].concat();
+        let settings = read(&arguments, &[&ENVIRONMENT[..], &with_acls[..1]].concat()).expect("valid");
+        assert_eq!(settings.login.map(|login| login.bearer_token_file), Some(PathBuf::from(BEARER_TOKEN_FILE)));
+        assert_eq!(settings.pod.account, None);
+    }
+
+    #[rstest]
+    #[case::of_a_gateway(&["-gateway-kind=mesh-gateway"], Some("k8s"))]
+    #[case::without_acls(&["-service-account-name=web", "-service-name=shop"], None)]
+    fn nothing_is_named_after_the_account(#[case] arguments: &[&str], #[case] method: Option<&str>) {
+        let more: Vec<_> = method.map(|method| ("CONSUL_LOGIN_AUTH_METHOD", method)).into_iter().collect();
+        let settings = read(&[&SCRIPT[..], arguments].concat(), &[&ENVIRONMENT[..], &more].concat()).expect("valid");
+        assert_eq!((settings.pod.account, settings.login.is_some()), (None, method.is_some()));
     }
 
     #[test]

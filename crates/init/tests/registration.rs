@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fake::{Consul, DEADLINE, REGISTERED};
-use init::catalog::{Catalog, Servers};
+use init::catalog::Catalog;
+use init::client::Servers;
 use init::registration::{Patience, Pod, RegistrationError, wait};
 use nix::sys::signal::{Signal, kill};
 use rstest::rstest;
@@ -14,7 +15,14 @@ use rstest::rstest;
 mod fake;
 
 fn pod() -> Pod {
-    Pod { name: "web-0".into(), namespace: "shop".into(), node: "node-0-virtual".into(), service: None, gateway: None }
+    Pod {
+        name: "web-0".into(),
+        namespace: "shop".into(),
+        node: "node-0-virtual".into(),
+        service: None,
+        gateway: None,
+        account: None,
+    }
 }
 
 fn servers(consul: &Consul, hosts: &[&str]) -> Servers {

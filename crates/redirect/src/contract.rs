@@ -139,6 +139,14 @@ pub mod servers {
     pub const PARTITION: &str = "CONSUL_PARTITION";
     /// Auth method to log in with, where the servers have ACLs.
     pub const LOGIN_AUTH_METHOD: &str = "CONSUL_LOGIN_AUTH_METHOD";
+    /// File with the service account's token.
+    pub const LOGIN_BEARER_TOKEN_FILE: &str = "CONSUL_LOGIN_BEARER_TOKEN_FILE";
+    /// What Consul's token is to say of its use: `key=value`, separated by commas.
+    pub const LOGIN_META: &str = "CONSUL_LOGIN_META";
+    /// Consul namespace of the auth method (Enterprise).
+    pub const LOGIN_NAMESPACE: &str = "CONSUL_LOGIN_NAMESPACE";
+    /// Admin partition of the auth method (Enterprise).
+    pub const LOGIN_PARTITION: &str = "CONSUL_LOGIN_PARTITION";
 }
 
 /// User and group id of the sidecar.

@@ -78,10 +78,10 @@ fn variables(service: &Instance, intent: &Intent, settings: &Settings) -> Vec<En
     }
     if let Some(login) = intent.login(service) {
         variables.push(env::value(servers::LOGIN_AUTH_METHOD, &login.auth_method));
-        variables.push(env::value("CONSUL_LOGIN_BEARER_TOKEN_FILE", login.token_file()));
-        variables.push(env::value("CONSUL_LOGIN_META", "pod=$(POD_NAMESPACE)/$(POD_NAME)"));
-        variables.extend(intent.login_namespace.iter().map(|name| env::value("CONSUL_LOGIN_NAMESPACE", name)));
-        variables.extend(settings.partition.iter().map(|name| env::value("CONSUL_LOGIN_PARTITION", name)));
+        variables.push(env::value(servers::LOGIN_BEARER_TOKEN_FILE, login.token_file()));
+        variables.push(env::value(servers::LOGIN_META, "pod=$(POD_NAMESPACE)/$(POD_NAME)"));
+        variables.extend(intent.login_namespace.iter().map(|name| env::value(servers::LOGIN_NAMESPACE, name)));
+        variables.extend(settings.partition.iter().map(|name| env::value(servers::LOGIN_PARTITION, name)));
     }
     variables.extend(intent.consul_namespace.iter().map(|name| env::value(servers::NAMESPACE, name)));
     variables.extend(settings.partition.iter().map(|name| env::value(servers::PARTITION, name)));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::catalog::Servers;
+use crate::client::{Secret, Servers};
 use crate::reader::Reader;
 use crate::tls::{Tls, Wanted};
 
@@ -25,8 +25,8 @@ impl Reader<'_> {
             hosts: vec![host],
             http_port,
             timeout: TIMEOUT,
-            token,
-            credentials: self.variable("CONSUL_HTTP_AUTH"),
+            token: token.map(Secret::from),
+            credentials: self.variable("CONSUL_HTTP_AUTH").map(Secret::from),
             scope: self.scope().into_iter().chain(stale).collect(),
             tls: if secure { self.client_tls() } else { None },
         }

@@ -132,8 +132,7 @@ fn looked_up(settings: &Settings) -> anyhow::Result<Config> {
             let catalog = Catalog::new(servers);
             let look = || registration::look_up(&catalog, node, proxy);
             // rules of an earlier run would lead to a proxy that may not listen yet
-            let uid = config.proxy_user_id.trim().parse();
-            let service = uid.map_or_else(|_| look(), |uid| with_sockets_of(uid, look))?;
+            let service = with_sockets_of(config.proxy_user_id.trim().parse().ok(), look)?;
             Ok(config_of(&service, config)?)
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use redirect::{Config, contract};
 use serde_json::Value;
 
-use crate::catalog::{Catalog, CatalogError, Service};
+use crate::catalog::{Catalog, Service};
+use crate::client::ClientError;
 use crate::overrides::{self, OverrideError};
 
 /// Why a registration gives no configuration.
@@ -13,7 +14,7 @@ use crate::overrides::{self, OverrideError};
 pub enum LookupError {
     /// The catalogue gave no answer.
     #[error("failed to fetch proxy service from Consul's catalogue")]
-    Catalog(#[from] CatalogError),
+    Catalog(#[from] ClientError),
     /// Nothing is registered under this id.
     #[error(
         "proxy service with ID {proxy:?} not found on node {node:?}: check -proxy-id, -node-name, -namespace and -partition"

@@ -7,7 +7,7 @@ use redirect::{Backend, Config};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::question::{self, Direction, Endpoint, Question};
-use crate::catalog::Servers;
+use crate::client::Servers;
 use crate::flags::{Flag, Program, flag, switch};
 use crate::log::Log;
 use crate::reader::{Asked, Reader, SettingsErrors};
@@ -373,7 +373,8 @@ mod tests {
         let Source::Registration { proxy, node, servers } = settings.source else { panic!("{:?}", settings.source) };
         assert_eq!((proxy.as_str(), node.as_str()), ("web-proxy", "node-0-virtual"));
         assert_eq!((servers.hosts, servers.http_port), (vec!["consul".to_owned()], 8500));
-        assert_eq!((servers.token.as_deref(), servers.credentials.as_deref()), (Some("secret"), Some("a:b")));
+        let secrets = [servers.token, servers.credentials].map(|secret| secret.expect("given").expose().to_owned());
+        assert_eq!(secrets, ["secret", "a:b"]);
         let scope = [("ns", "shop"), ("partition", "east"), ("dc", "dc2"), ("stale", "")];
         assert_eq!(servers.scope, scope.map(|(name, value)| (name, value.to_owned())));
         assert!(servers.tls.is_none());

@@ -1,4 +1,5 @@
-//! A Consul catalogue that tests can change: HTTP, one thread per connection, blocking queries if wanted.
+//! A Consul server that tests can change: its catalogue and its ACLs over HTTP, one thread per connection, blocking queries if
+//! wanted.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::{Value, json};
 
 /// Only a failing test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -24,6 +26,20 @@ struct State {
     services: String,
     blocking: bool,
     requests: Vec<String>,
+    acls: Option<Acls>,
+}
+
+/// What a server with ACLs knows.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Acls {
+    /// The bearer token that it believes.
+    pub(crate) believes: String,
+    /// With what it refuses others.
+    pub(crate) refusal: (u16, &'static str),
+    /// The bodies of logins.
+    pub(crate) logins: Vec<Value>,
+    /// The tokens in force.
+    pub(crate) tokens: Vec<String>,
 }
 
 /// The server. Its threads end with the process.
@@ -56,7 +72,7 @@ impl Consul {
     ) -> Self {
         let address = listener.local_addr().expect("bound");
         listener.set_nonblocking(false).expect("threads may block");
-        let state = State { index: 7, services: services.to_owned(), blocking, requests: Vec::new() };
+        let state = State { index: 7, services: services.to_owned(), blocking, requests: Vec::new(), acls: None };
         let consul = Self { address, state: Arc::new((Mutex::new(state), Condvar::new())) };
         let serving = consul.clone();
         std::thread::spawn(move || {
@@ -71,6 +87,16 @@ impl Consul {
     /// Serves on the loopback.
     pub(crate) fn start(services: &str, blocking: bool) -> Self {
         Self::serve(TcpListener::bind("127.0.0.1:0").expect("a free port"), services, blocking)
+    }
+
+    /// Has ACLs from now on: the catalogue is for those who have logged in with the bearer token.
+    pub(crate) fn demand_logins_with(&self, believes: &str, refusal: (u16, &'static str)) {
+        self.lock().acls = Some(Acls { believes: believes.to_owned(), refusal, ..Acls::default() });
+    }
+
+    /// What became of the ACLs.
+    pub(crate) fn acls(&self) -> Acls {
+        self.lock().acls.clone().expect("has ACLs")
     }
 
     /// Changes the catalogue.
@@ -105,10 +131,20 @@ impl Consul {
         let mut client = BufReader::new(client);
         let mut lines = client.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty());
         let Some(target) = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)) else { return };
-        lines.for_each(drop);
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned())))
+            .collect();
+        let header = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+        let mut body = vec![0; header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
+        client.read_exact(&mut body).expect("a body");
+        let token = header("x-consul-token").unwrap_or_default();
         let mut state = self.lock();
         state.requests.push(target.clone());
         self.state.1.notify_all();
+        if let Some((status, said)) = state.acls.as_mut().and_then(|acls| acls.answer(&target, token, &body)) {
+            drop(state);
+            return reply(client.get_mut(), status, "", &said);
+        }
         if let (true, Some(index)) = (state.blocking, number(&target, "index=")) {
             let wait = Duration::from_millis(number(&target, "wait=").unwrap_or(0));
             state = self.state.1.wait_timeout_while(state, wait, |now| now.index <= index).expect("not poisoned").0;
@@ -116,11 +152,42 @@ impl Consul {
         let body = format!(r#"{{"Node": {{"Node": "node-0-virtual"}}, "Services": {}}}"#, state.services);
         let index = if state.blocking { format!("X-Consul-Index: {}\r\n", state.index) } else { String::new() };
         drop(state);
-        let head = format!("HTTP/1.1 200 OK\r\n{index}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-        // a client that is gone needs no answer
-        let _ = client.get_mut().write_all(format!("{head}{body}").as_bytes());
-        let _ = client.get_mut().flush();
+        reply(client.get_mut(), 200, &index, &body);
     }
+}
+
+impl Acls {
+    /// The answer to a request that is about tokens, or has none that is in force.
+    fn answer(&mut self, target: &str, token: &str, body: &[u8]) -> Option<(u16, String)> {
+        let known = self.tokens.iter().position(|known| known == token);
+        match (target.split('?').next().unwrap_or_default(), known) {
+            ("/v1/acl/login", _) => {
+                let login: Value = serde_json::from_slice(body).expect("JSON");
+                let is_believed = login["BearerToken"] == self.believes;
+                self.logins.push(login);
+                if !is_believed {
+                    return Some((self.refusal.0, self.refusal.1.to_owned()));
+                }
+                let secret = format!("secret-{}", self.logins.len());
+                self.tokens.push(secret.clone());
+                Some((200, json!({"AccessorID": "a", "SecretID": secret}).to_string()))
+            }
+            (_, None) => Some((403, "ACL not found".to_owned())),
+            ("/v1/acl/logout", Some(place)) => {
+                self.tokens.remove(place);
+                Some((200, "true".to_owned()))
+            }
+            (_, Some(_)) => None,
+        }
+    }
+}
+
+fn reply(client: &mut impl Write, status: u16, headers: &str, body: &str) {
+    let head =
+        format!("HTTP/1.1 {status} Said\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    // a client that is gone needs no answer
+    let _ = client.write_all(format!("{head}{body}").as_bytes());
+    let _ = client.flush();
 }
 
 fn number(target: &str, parameter: &str) -> Option<u64> {

@@ -39,6 +39,24 @@ fn a_registered_pod_is_redirected_as_its_registration_says(
 }
 
 #[test]
+fn with_acls_it_logs_in_and_out_past_the_rules_of_an_earlier_run() {
+    let (pod, consul) = Pod::with_consul();
+    consul.demand_logins_with("bearer", (403, "Permission denied"));
+    let file = pod.volume.path().join("token");
+    fs::write(&file, "bearer").expect("written");
+    let login = [
+        ("CONSUL_LOGIN_AUTH_METHOD", "consul-k8s-auth-method"),
+        ("CONSUL_LOGIN_BEARER_TOKEN_FILE", file.to_str().expect("UTF-8")),
+    ];
+    for run in 1..=2 {
+        let output = pod.connect_init_saying(&["-service-account-name=web"], &login);
+        assert!(output.status.success(), "{}", told(&output));
+        assert_eq!((consul.acls().logins.len(), consul.acls().tokens), (run, Vec::new()));
+        assert!(!pod.rules().is_empty());
+    }
+}
+
+#[test]
 fn consul_may_come_up_later_than_the_pod() {
     let pod = Pod::new();
     let output = std::thread::scope(|scope| {

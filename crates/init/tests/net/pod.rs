@@ -71,18 +71,26 @@ impl Pod {
 
     /// [`Self::connect_init`], which goes on.
     pub(crate) fn start(&self, path: &str, wrapper: &[&str], backend: Backend, dual_stack: bool) -> Child {
-        self.start_with(&config(), &[], path, wrapper, backend, dual_stack)
+        self.start_with(&config(), &[], &[], path, wrapper, backend, dual_stack)
     }
 
     /// Runs the program with a configuration and variables of the test's own.
     pub(crate) fn connect_init_with(&self, config: &Config, variables: &[(&str, &str)], dual_stack: bool) -> Output {
-        let started = self.start_with(config, variables, PATH, &[], Backend::Auto, dual_stack);
+        let started = self.start_with(config, &[], variables, PATH, &[], Backend::Auto, dual_stack);
         started.wait_with_output().expect("ran")
     }
 
+    /// Runs the program with arguments and variables of the test's own.
+    pub(crate) fn connect_init_saying(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let started = self.start_with(&config(), arguments, variables, PATH, &[], Backend::Auto, false);
+        started.wait_with_output().expect("ran")
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what tests vary, each by itself")]
     fn start_with(
         &self,
         config: &Config,
+        arguments: &[&str],
         variables: &[(&str, &str)],
         path: &str,
         wrapper: &[&str],
@@ -98,6 +106,7 @@ impl Pod {
                 .args(["-pod-name=web-0", "-pod-namespace=shop", "-consul-node-name=node-0-virtual"])
                 .arg(format!("-proxy-id-file={}", file.display()))
                 .arg(format!("-rule-backend={backend}"))
+                .args(arguments)
                 .env_clear()
                 .env("PATH", path)
                 .env("CONSUL_ADDRESSES", SERVERS)
