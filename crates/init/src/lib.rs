@@ -23,7 +23,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use nix::unistd::{Uid, setfsuid};
-use redirect::{Applied, Policy};
+use redirect::{Applied, Policy, contract};
 
 pub mod catalog;
 pub mod client;
@@ -34,13 +34,13 @@ pub mod login;
 pub mod overrides;
 pub mod probe_sources;
 mod proof;
-mod proxy_id;
 mod reader;
 pub mod redirect_traffic;
 pub mod registration;
 pub mod settings;
 pub mod termination;
 pub mod tls;
+mod volume;
 
 use catalog::{Catalog, Service};
 pub use reader::{Asked, SettingsErrors};
@@ -90,7 +90,11 @@ pub fn run(settings: &Settings, termination: &Termination) -> anyhow::Result<()>
     termination.finish();
     let proxy = proxy?;
     tracing::info!(proxy = %proxy.id, pod = %settings.pod, "the Pod is registered");
-    proxy_id::write(&settings.proxy_id_file, &proxy.id)?;
+    volume::write(&settings.proxy_id_file, "the proxy's service id", &proxy.id)?;
+    if let Some(authority) = &settings.servers_authority {
+        let file = settings.proxy_id_file.with_file_name(contract::CA_FILE);
+        volume::write(&file, "the authority of the Consul servers", authority)?;
+    }
     if let Some(config) = redirection {
         let config = overrides::apply(config, &proxy)?;
         let policy = Policy::from_config(&config, settings.dual_stack)

@@ -31,7 +31,9 @@ pub struct Settings {
     pub servers: Servers,
     /// How to log in there first; `None` where there are no ACLs.
     pub login: Option<Login>,
-    /// File that receives the proxy's service id.
+    /// The authority of the servers as text, which the sidecar is to have as a file; `None` without TLS, or where it has it otherwise.
+    pub servers_authority: Option<String>,
+    /// File that receives the proxy's service id; beside it goes the authority.
     pub proxy_id_file: PathBuf,
     /// What to redirect; `None` where transparent proxy is off or a CNI plugin redirects.
     pub redirect: Option<Config>,
@@ -148,10 +150,12 @@ impl Reader<'_> {
         let login = self.login();
         let pod = if login.is_some() { self.of_its_account(pod) } else { pod };
         let redirect = self.redirect_config();
+        let servers = self.servers();
         Settings {
             proof: self.parsed("redirection-proof", port, "a port, 1 to 65535"),
             pod,
-            servers: self.servers(),
+            servers_authority: servers.tls.as_ref().and_then(|_| self.text("ca-cert-pem")),
+            servers,
             login,
             proxy_id_file: self.text("proxy-id-file").map_or_else(default_proxy_id_file, PathBuf::from),
             node_addresses: redirect.as_ref().map(|config| self.node_addresses(config)).unwrap_or_default(),

@@ -142,11 +142,14 @@ fn connect_init_speaks_tls_as_well(#[case] as_text: bool) {
         .stdin(Stdio::null());
     let pem = fs::read_to_string(bed.path("ca.pem")).expect("there");
     let output = if as_text {
-        command.env("CONSUL_CACERT_PEM", pem)
+        command.env("CONSUL_CACERT_PEM", &pem)
     } else {
         command.env("CONSUL_CACERT_FILE", bed.path("ca.pem"))
     };
     let output = output.output().expect("start");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(fs::read_to_string(file).expect("there"), "web-0-web-sidecar-proxy");
+    // the sidecar has no such variable, and is told where the file is
+    let of_sidecar = fs::read_to_string(bed.path("consul-ca.pem")).ok();
+    assert_eq!(of_sidecar, as_text.then_some(pem));
 }
