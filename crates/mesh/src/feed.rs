@@ -6,6 +6,9 @@
 //! answers with one, as Consul's `DNSService.Query` does. `POST /v1/pellucid/rejected/<proxy id>` with a [`Rejected`] says that Envoy
 //! refused what it got, as a NACK does over gRPC.
 //!
+//! Where there are ACLs, the header `X-Consul-Token` says who asks: a proxy's configuration, with its certificate, is for who may write
+//! its service. `POST /v1/acl/login` and `/v1/acl/logout` are served beside it, in place of Consul's `ACLService`.
+//!
 //! consul-dataplane serves the resources to Envoy over a Unix socket, as xDS in JSON with requests that are held until
 //! something changes. Files replaced by rename would be simpler, but Envoy opens one inotify instance for each file it
 //! watches, and Linux grants a user 128 of them: a handful of proxies.

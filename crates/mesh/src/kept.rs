@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ca::Leaf;
@@ -63,12 +64,31 @@ pub(crate) struct Keeper {
 
 /// Reads what an earlier control plane left in `directory`; nothing when there was none.
 pub(crate) fn read(directory: &Path) -> Result<Option<Kept>, KeptError> {
-    let path = directory.join(FILE);
+    read_file(&directory.join(FILE))
+}
+
+/// Reads a file that [`write_file`] has written; nothing when there is none.
+pub(crate) fn read_file<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, KeptError> {
+    let path = path.to_owned();
     match fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|source| KeptError::Content { path, source }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(KeptError::File { what: "read", path, source }),
     }
+}
+
+/// Replaces a file, which only its owner may read: keys and tokens are in it.
+pub(crate) fn write_file(path: &Path, kept: &impl Serialize) -> Result<(), KeptError> {
+    let fail = |source| KeptError::File { what: "write", path: path.to_owned(), source };
+    let fresh = path.with_extension("new");
+    let text = serde_json::to_vec(kept).map_err(|e| fail(e.into()))?;
+    let write = || {
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(&text)?;
+        fs::rename(&fresh, path)
+    };
+    write().map_err(fail)
 }
 
 impl Keeper {
@@ -97,18 +117,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Replaces the file, which only its owner may read: the root's key is in it.
     fn write(&self) -> Result<(), KeptError> {
-        let fail = |source| KeptError::File { what: "write", path: self.path.clone(), source };
-        let fresh = self.path.with_extension("new");
-        let text = serde_json::to_vec(&self.kept).map_err(|e| fail(e.into()))?;
-        let write = || {
-            fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))?;
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-            file.write_all(&text)?;
-            fs::rename(&fresh, &self.path)
-        };
-        write().map_err(fail)
+        write_file(&self.path, &self.kept)
     }
 }
 

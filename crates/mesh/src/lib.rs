@@ -10,10 +10,13 @@
 //!
 //! Several of them make a [`Federation`] of datacenters, or are peers, if their clusters have resources that say so.
 //!
-//! What is absent: raft, gossip, ACLs, namespaces and partitions. Objects that ask for these are reported by [`Mesh::problems`] and by
+//! With [`AclOptions`] it asks for tokens, and gives them to service accounts that Kubernetes vouches for.
+//!
+//! What is absent: raft, gossip, namespaces and partitions. Objects that ask for these are reported by [`Mesh::problems`] and by
 //! their own `Synced` condition.
 
 mod abroad;
+mod acl;
 mod ca;
 mod catalog;
 mod chain;
@@ -39,6 +42,7 @@ mod vip;
 mod world;
 
 pub use abroad::{Dial, Federation, FederationSecret};
+pub use acl::{AclOptions, SelectorError};
 pub use ca::{CaError, Leaf};
 pub use intentions::Intention;
 pub use kept::KeptError;

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::abroad::{self, Abroad, Dial, Federation, FederationSecret};
+use crate::acl::{AclOptions, Acls, SelectorError};
 use crate::ca::{Authority, CaError, Leaf, Validity, self_signed};
 use crate::cluster::{self, Change, Told};
 use crate::feed::Rejected;
@@ -42,6 +43,8 @@ pub struct MeshOptions {
     pub datacenter: String,
     /// What happens where no intention says otherwise.
     pub default_intention: Intention,
+    /// Who may ask for what; `None` is everybody for everything.
+    pub acls: Option<AclOptions>,
     /// Where the root and the virtual addresses are kept for the next control plane; `None` forgets them.
     pub data_dir: Option<PathBuf>,
     /// The other datacenters, if there are any.
@@ -68,6 +71,9 @@ pub enum Error {
     /// What an earlier control plane kept cannot be used, or nothing can be kept.
     #[error("use the data directory")]
     Kept(#[from] KeptError),
+    /// The selector of the ACLs' binding rule cannot be read.
+    #[error("read the selector of the binding rule")]
+    Selector(#[from] SelectorError),
     /// A socket is not usable.
     #[error("serve {what} on the socket that was given")]
     Socket {
@@ -103,6 +109,7 @@ impl Mesh {
             dns_tcp,
             datacenter,
             default_intention,
+            acls,
             data_dir,
             federation,
             dial,
@@ -122,6 +129,7 @@ impl Mesh {
             Some(kept) => (Authority::resume(names.clone(), kept.root)?, kept.vips, kept.queries),
             None => (Authority::new(names.clone())?, VirtualIps::default(), Queries::default()),
         };
+        let acls = acls.map(|acls| Acls::start(acls, clusters.clone(), data_dir.clone())).transpose()?;
         let keep = |directory: PathBuf| {
             let (root, vips, queries) = (authority.root().clone(), vips.clone(), queries.clone());
             Keeper::start(&directory, Kept { trust_domain, root, vips, queries })
@@ -137,10 +145,13 @@ impl Mesh {
         };
         let (worlds, world) = watch::channel(Arc::new(first));
         let (changes, incoming) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(world, authority, foreign, tamper));
+        let shared = Arc::new(Shared::new(world, authority, foreign, tamper).with_acls(acls));
         let gate = Gate::default();
         let tasks = TaskTracker::new();
         let cancel = gate.stopped();
+        if shared.acls().is_some() {
+            tasks.spawn(cancel.clone().run_until_cancelled_owned(sweep(shared.clone())));
+        }
         for (place, client) in clusters.iter().enumerate() {
             let follow = cluster::follow(place, client.clone(), changes.clone());
             tasks.spawn(cancel.clone().run_until_cancelled_owned(follow));
@@ -177,8 +188,10 @@ impl Mesh {
         let socket = |what| move |source| Error::Socket { what, source };
         let api = serve::http::router(shared.clone());
         let api = api.merge(serve::http::query::router(shared.clone(), changes.clone()));
+        let api = api.merge(serve::acl::router(shared.clone()));
         serve::tcp(http, api, &gate, &tasks).map_err(socket("the HTTP API"))?;
         let proxies = serve::feed::router(shared.clone()).merge(serve::rejected::router(shared.clone()));
+        let proxies = proxies.merge(serve::acl::router(shared.clone()));
         let proxies = proxies.merge(serve::abroad::router(shared.clone()));
         let proxies = proxies.merge(serve::peering::router(shared.clone(), accepted, changes.clone()));
         serve::tcp(feed, proxies, &gate, &tasks).map_err(socket("the feed"))?;
@@ -195,6 +208,12 @@ impl Mesh {
     #[must_use]
     pub fn trust_domain(&self) -> String {
         self.shared.world().names.trust_domain().to_owned()
+    }
+
+    /// The secret of the token with which operators may do everything; `None` where there are no ACLs.
+    #[must_use]
+    pub fn bootstrap_token(&self) -> Option<String> {
+        self.shared.acls().map(Acls::bootstrap_secret)
     }
 
     /// What other datacenters must share to be in one federation with this one as the primary.
@@ -326,6 +345,17 @@ async fn renew(changes: mpsc::UnboundedSender<Told>) {
         tokio::time::sleep(RENEW_EVERY).await;
         // as in `send`: nobody receives after `stop`
         let _ = changes.send((0, Change::Touch));
+    }
+}
+
+/// Has the tokens of Pods that are gone taken out of force, world by world.
+async fn sweep(shared: Arc<Shared>) {
+    let mut worlds = shared.worlds();
+    while worlds.changed().await.is_ok() {
+        let world = worlds.borrow_and_update().clone();
+        if let Some(acls) = shared.acls() {
+            acls.sweep(&world.catalog);
+        }
     }
 }
 

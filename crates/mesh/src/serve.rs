@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::acl::{Acls, Rights, Unknown};
 use crate::ca::{Authority, CaError, Leaf, Validity};
 use crate::envoy;
 use crate::feed::Rejected;
@@ -22,6 +23,8 @@ use crate::registration::Instance;
 use crate::world::World;
 
 pub(crate) mod abroad;
+pub(crate) mod acl;
+pub(crate) mod caller;
 pub(crate) mod dns;
 pub(crate) mod feed;
 pub(crate) mod http;
@@ -36,6 +39,7 @@ pub(crate) struct Shared {
     worlds: watch::Receiver<Arc<World>>,
     pub(crate) authority: Authority,
     pub(crate) foreign: Authority,
+    acls: Option<Acls>,
     tamper: Option<Arc<dyn EnvoyTamper>>,
     leaves: Mutex<HashMap<String, (Instant, Leaf)>>,
     /// What proxies refused, with their ids, in the order in which they said so.
@@ -49,7 +53,28 @@ impl Shared {
         foreign: Authority,
         tamper: Option<Arc<dyn EnvoyTamper>>,
     ) -> Self {
-        Self { worlds, authority, foreign, tamper, leaves: Mutex::default(), rejected: Mutex::default() }
+        Self { worlds, authority, foreign, acls: None, tamper, leaves: Mutex::default(), rejected: Mutex::default() }
+    }
+
+    /// With these ACLs, if any.
+    pub(crate) fn with_acls(self, acls: Option<Acls>) -> Self {
+        Self { acls, ..self }
+    }
+
+    /// The ACLs, if there are any.
+    pub(crate) fn acls(&self) -> Option<&Acls> {
+        self.acls.as_ref()
+    }
+
+    /// What the holder of a secret may do.
+    pub(crate) fn rights(&self, secret: Option<&str>) -> Result<Rights, Unknown> {
+        self.acls.as_ref().map_or(Ok(Rights::All), |acls| acls.rights(secret))
+    }
+
+    /// The present world, as far as somebody may see it.
+    pub(crate) fn world_for(&self, rights: &Rights) -> Arc<World> {
+        let world = self.world();
+        if rights.reads() { world } else { Arc::new(world.hidden()) }
     }
 
     /// The present world.

@@ -78,6 +78,20 @@ impl World {
         }
     }
 
+    /// What is left of it for who may read no service and no node: what is of nobody in particular.
+    pub(crate) fn hidden(&self) -> Self {
+        let Config { datacenter, proxy_defaults, mesh, entries, .. } = (*self.config).clone();
+        let open = |kind: &str| matches!(kind, "proxy-defaults" | "mesh");
+        let entries = entries.into_iter().filter(|(kind, _)| open(kind)).collect();
+        let config = Config { datacenter, proxy_defaults, mesh, entries, ..Config::default() };
+        Self {
+            index: self.index,
+            clusters: self.clusters,
+            config: Arc::new(config),
+            ..Self::empty(self.names.clone(), self.default_intention)
+        }
+    }
+
     /// Every service that has instances, that an entry names, or that is the same as one of a peer.
     pub(crate) fn services(&self) -> BTreeSet<&str> {
         self.catalog.services().chain(self.config.subjects()).chain(self.same()).collect()

@@ -10,10 +10,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use hickory_proto::op::{Message, Query};
+use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
-use mesh::{Intention, Mesh, MeshOptions};
+use mesh::{AclOptions, Intention, Mesh, MeshOptions};
 use netns::NetNs;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use support::bed::{Bed, CLIENT, CONTROL, KINDS, SERVER, answered, application, closed, envoy, sh};
 use support::{Api, pod, resource, service, slice};
@@ -108,6 +110,44 @@ async fn a_prepared_query_leads_to_what_it_finds() -> Result<()> {
     .await?
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_acls_proxies_log_in_and_out() -> Result<()> {
+    tokio::task::spawn_blocking(|| {
+        let acls = AclOptions {
+            auth_method: "k8s".to_owned(),
+            selector: "serviceaccount.name!=default".to_owned(),
+            anonymous_reads: false,
+        };
+        let mut bed = Bed::start_with("acls", Intention::Deny, Some(acls), |_| {})?;
+        application(&bed.ns)?;
+        let allow = json!({"destination": {"name": "server"}, "sources": [{"name": "client", "action": "allow"}]});
+        bed.api.apply("serviceintentions", resource("ServiceIntentions", "server", allow));
+        bed.until("both proxies are configured", "/hello", answered)?;
+        let proxied = lookup_at(&bed.ns, SocketAddr::from(([127, 0, 0, 1], 8600)), "server.virtual.consul.")?;
+        ensure!(proxied.answers.len() == 1, "a proxy shows its token with lookups: {proxied}");
+        let direct = lookup_at(&bed.ns, SocketAddr::from((CONTROL, 8600)), "server.virtual.consul.")?;
+        ensure!(direct.metadata.response_code == ResponseCode::ServFail, "who shows none may not read: {direct}");
+
+        // nobody else is given the server's certificate, though all know its id
+        let feed = SocketAddr::from((CONTROL, 8502));
+        let refused = bed.http(feed, "/v1/pellucid/proxy/server-server-sidecar-proxy?wait=1s")?;
+        ensure!(refused.starts_with("HTTP/1.1 403") && !refused.contains("CERTIFICATE"), "{refused}");
+
+        // the servers keep what a token is for
+        let file = bed.directory.path().join("servers/tokens.json");
+        let is_in_force = |pod: &str| -> Result<bool> {
+            Ok(std::fs::read_to_string(&file)?.contains(&format!(r#"{{\"pod\":\"default/{pod}\"}}"#)))
+        };
+        ensure!(is_in_force("client")? && is_in_force("server")?, "both have logged in");
+        let (mut client, _) = bed.sidecars.remove(0);
+        kill(Pid::from_raw(i32::try_from(client.id())?), Signal::SIGTERM)?;
+        ensure!(client.wait()?.success());
+        ensure!(!is_in_force("client")? && is_in_force("server")?, "one has logged out");
+        bed.nothing_rejected()
+    })
+    .await?
+}
+
 /// What connect-init asks for is there: the application and its proxy, and nothing else.
 fn registration_is_served(bed: &Bed) -> Result<()> {
     let filter = "Meta%5B%22pod-name%22%5D+%3D%3D+%22server%22+and+Meta%5B%22k8s-namespace%22%5D+%3D%3D+%22default%22+";
@@ -123,28 +163,38 @@ fn registration_is_served(bed: &Bed) -> Result<()> {
 
 /// The address that the client's DNS proxy gives for a name.
 fn lookup(ns: &NetNs, name: &str, transport: &str) -> Result<IpAddr> {
+    let proxy = SocketAddr::from(([127, 0, 0, 1], 8600));
+    let reply = if transport == "udp" { lookup_at(ns, proxy, name)? } else { lookup_over_tcp(ns, proxy, name)? };
+    reply.answers.first().and_then(|r| r.data.ip_addr()).with_context(|| format!("no address in {reply:?}"))
+}
+
+fn query(name: &str) -> Result<Vec<u8>> {
     let mut query = Message::query();
     query.add_query(Query::query(Name::from_ascii(name)?, RecordType::A));
-    let (query, proxy) = (query.to_vec()?, SocketAddr::from(([127, 0, 0, 1], 8600)));
+    Ok(query.to_vec()?)
+}
+
+/// The answer to a lookup by datagrams.
+fn lookup_at(ns: &NetNs, server: SocketAddr, name: &str) -> Result<Message> {
     let mut reply = vec![0; 4096];
-    let length = if transport == "udp" {
-        let socket = ns.udp_bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        socket.set_nonblocking(false)?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-        socket.send_to(&query, proxy)?;
-        socket.recv(&mut reply)?
-    } else {
-        let mut stream = ns.run(|| TcpStream::connect(proxy))??;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(&[&u16::try_from(query.len())?.to_be_bytes()[..], &query].concat())?;
-        let mut length = [0; 2];
-        stream.read_exact(&mut length)?;
-        let length = usize::from(u16::from_be_bytes(length));
-        stream.read_exact(&mut reply[..length])?;
-        length
-    };
-    let reply = Message::from_vec(&reply[..length])?;
-    reply.answers.first().and_then(|r| r.data.ip_addr()).with_context(|| format!("no address in {reply:?}"))
+    let socket = ns.udp_bind(SocketAddr::from(([0, 0, 0, 0], 0)))?;
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.send_to(&query(name)?, server)?;
+    let length = socket.recv(&mut reply)?;
+    Ok(Message::from_vec(&reply[..length])?)
+}
+
+fn lookup_over_tcp(ns: &NetNs, server: SocketAddr, name: &str) -> Result<Message> {
+    let query = query(name)?;
+    let mut stream = ns.run(|| TcpStream::connect(server))??;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(&[&u16::try_from(query.len())?.to_be_bytes()[..], &query].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut reply)?;
+    Ok(Message::from_vec(&reply)?)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,6 +301,7 @@ async fn every_configuration_is_valid() -> Result<()> {
             dns_tcp: ns.tcp_listen(at(0))?,
             datacenter: "dc1".into(),
             default_intention,
+            acls: None,
             data_dir: None,
             federation: None,
             dial: None,

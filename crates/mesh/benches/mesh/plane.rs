@@ -34,6 +34,7 @@ pub(crate) fn serve(api: &str, intention: &str) -> Result<()> {
             dns_tcp: listener()?,
             datacenter: "dc1".into(),
             default_intention: if intention == "allow" { Intention::Allow } else { Intention::Deny },
+            acls: None,
             data_dir: None,
             federation: None,
             dial: None,

@@ -37,7 +37,7 @@ impl Told {
         }
     }
 
-    pub(super) fn service(&self) -> &str {
+    pub(crate) fn service(&self) -> &str {
         &self.service
     }
 

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::task::TaskTracker;
 
 use super::{Gate, Shared, accept};
+use crate::acl::Rights;
 use crate::world::World;
 
 mod find;
@@ -43,7 +44,8 @@ pub(crate) fn start(
             if !open.is_open() {
                 continue;
             }
-            if let Some(reply) = answer(&state.world(), &buffer[..length], Transport::Udp) {
+            let Ok(rights) = state.rights(None) else { continue };
+            if let Some(reply) = answer(&state.world(), &rights, &buffer[..length], Transport::Udp) {
                 let _ = socket.send_to(&reply, peer).await;
             }
         }
@@ -55,7 +57,8 @@ pub(crate) fn start(
                 let length = stream.read_u16().await?;
                 let mut query = vec![0; usize::from(length)];
                 stream.read_exact(&mut query).await?;
-                let Some(reply) = answer(&shared.world(), &query, Transport::Tcp) else { break };
+                let Ok(rights) = shared.rights(None) else { break };
+                let Some(reply) = answer(&shared.world(), &rights, &query, Transport::Tcp) else { break };
                 let length = u16::try_from(reply.len()).map_err(std::io::Error::other)?;
                 stream.write_all(&[&length.to_be_bytes(), reply.as_slice()].concat()).await?;
             }
@@ -64,8 +67,8 @@ pub(crate) fn start(
     })
 }
 
-/// The answer to a message; `None` when it is not a query.
-pub(crate) fn answer(world: &World, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
+/// The answer to a message of somebody; `None` when it is not a query.
+pub(crate) fn answer(world: &World, rights: &Rights, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
     let Ok(query) = Message::from_vec(message) else { return malformed(message) };
     if query.metadata.message_type != MessageType::Query {
         return None;
@@ -78,7 +81,8 @@ pub(crate) fn answer(world: &World, message: &[u8], transport: Transport) -> Opt
         _ if query.metadata.op_code != OpCode::Query => reply.metadata.response_code = ResponseCode::NotImp,
         [question] => {
             let serial = u32::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
-            let found = find::find(world, question.name(), question.query_type(), serial);
+            let find = if rights.reads() { find::find } else { find::find_nothing };
+            let found = find(world, question.name(), question.query_type(), serial);
             reply.metadata.response_code = found.code;
             reply.metadata.authoritative = found.authoritative;
             reply.answers = found.answers;

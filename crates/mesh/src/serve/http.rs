@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Query;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::caller::{self, Caller};
 use crate::filter::Filter;
 use crate::go;
 use crate::world::World;
@@ -29,7 +31,7 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// The routes. What only an agent answers is not among them.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/v1/catalog/datacenters", get(catalog::datacenters))
         .route("/v1/catalog/nodes", get(catalog::nodes))
         .route("/v1/catalog/node/{node}", get(catalog::node))
@@ -52,23 +54,45 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/status/leader", get(|| async { axum::Json("127.0.0.1:8300") }))
         .route("/v1/status/peers", get(|| async { axum::Json(["127.0.0.1:8300"]) }))
         .fallback(|| async { (StatusCode::NOT_FOUND, "Invalid URL path: not a recognized HTTP API endpoint") })
-        .with_state(shared)
+        .with_state(shared.clone());
+    caller::known(router, shared)
 }
 
-/// The parameters of a query, of which some may come several times.
-type Parameters = Query<Vec<(String, String)>>;
+/// The parameters of a query, of which some may come several times, and who asks.
+struct Parameters {
+    query: Vec<(String, String)>,
+    caller: Caller,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let query = Query::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
+        let Query(query) = query;
+        let caller = Extension::<Caller>::from_request_parts(parts, state).await;
+        let Extension(caller) = caller.map_err(IntoResponse::into_response)?;
+        Ok(Self { query, caller })
+    }
+}
 
 /// A refusal: its status and its text.
 type Refusal = (StatusCode, String);
 
 type Answer = Result<Response, Refusal>;
 
+/// An error unless the caller may read services: for what Consul refuses, and does not merely leave out.
+fn must_read(query: &Parameters, permission: &str, of: &str) -> Result<(), Refusal> {
+    let rights = &query.caller.rights;
+    if rights.reads() { Ok(()) } else { Err((StatusCode::FORBIDDEN, rights.lacking(permission, of))) }
+}
+
 fn bad(text: impl Into<String>) -> Refusal {
     (StatusCode::BAD_REQUEST, text.into())
 }
 
 fn parameter<'a>(query: &'a Parameters, name: &str) -> Option<&'a str> {
-    query.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    query.query.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
 }
 
 /// A parameter that must be there.
@@ -117,7 +141,8 @@ async fn try_answer(
         let newer = worlds.wait_for(|w| w.index > index || w.index < index.saturating_sub(1));
         let _ = tokio::time::timeout(wait.min(MAX_WAIT), newer).await;
     }
-    let world = worlds.borrow().clone();
+    drop(worlds);
+    let world = shared.world_for(&query.caller.rights);
     let mut response = match body(&world, &filter) {
         Ok(body) => axum::Json(body).into_response(),
         Err(refusal) => refusal.into_response(),

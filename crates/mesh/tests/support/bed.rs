@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use mesh::{Intention, Mesh, MeshOptions};
+use mesh::{AclOptions, Intention, Mesh, MeshOptions};
 use netns::NetNs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -40,13 +40,25 @@ pub(crate) struct Bed {
     pub(crate) ns: NetNs,
     pub(crate) api: Api,
     pub(crate) mesh: Mesh,
-    sidecars: Vec<(Child, u16)>,
-    directory: TempDir,
+    /// Each with the port of its admin interface.
+    pub(crate) sidecars: Vec<(Child, u16)>,
+    /// What belongs to the sidecars, and to servers with ACLs.
+    pub(crate) directory: TempDir,
 }
 
 impl Bed {
     /// Starts all of it; `more` puts other objects into the cluster.
     pub(crate) fn start(name: &str, default_intention: Intention, more: impl FnOnce(&Api)) -> Result<Self> {
+        Self::start_with(name, default_intention, None, more)
+    }
+
+    /// As [`Self::start`], perhaps with ACLs; then the sidecars log in, each with the service account of its Pod's name.
+    pub(crate) fn start_with(
+        name: &str,
+        default_intention: Intention,
+        acls: Option<AclOptions>,
+        more: impl FnOnce(&Api),
+    ) -> Result<Self> {
         let ns = NetNs::create()?;
         ns.run(|| {
             sh("ip link set lo up")?;
@@ -67,6 +79,10 @@ impl Bed {
             api.apply("endpointslices", slice(name, name, address, true));
         }
         more(&api);
+        // Not by the process id: in their sandboxes all tests have the same. The proxy's user must get in.
+        let everybody = std::fs::Permissions::from_mode(0o755);
+        let directory = tempfile::Builder::new().prefix(&format!("mesh-{name}-")).permissions(everybody).tempdir()?;
+        let login = acls.as_ref().map(|acls| acls.auth_method.clone());
         let at = |port| SocketAddr::from((CONTROL, port));
         let mesh = Mesh::start(MeshOptions {
             clusters: vec![api.client()],
@@ -76,26 +92,25 @@ impl Bed {
             dns_tcp: ns.tcp_listen(at(8600))?,
             datacenter: "dc1".into(),
             default_intention,
-            data_dir: None,
+            data_dir: acls.as_ref().map(|_| directory.path().join("servers")),
+            acls,
             federation: None,
             dial: None,
             tamper: None,
         })?;
-        // Not by the process id: in their sandboxes all tests have the same. The proxy's user must get in.
-        let everybody = std::fs::Permissions::from_mode(0o755);
-        let directory = tempfile::Builder::new().prefix(&format!("mesh-{name}-")).permissions(everybody).tempdir()?;
         // the proxy's user may not enter the home of whoever runs the tests
         let program = directory.path().join("envoy");
         std::fs::File::create(&program)?;
         sh(&format!("mount --bind '{}' '{}'", envoy()?.display(), program.display()))?;
         let mut bed = Self { ns, api, mesh, sidecars: Vec::new(), directory };
-        bed.sidecar("client-client-sidecar-proxy", 19000)?;
-        bed.sidecar("server-server-sidecar-proxy", 19001)?;
+        bed.sidecar("client", 19000, login.as_deref())?;
+        bed.sidecar("server", 19001, login.as_deref())?;
         Ok(bed)
     }
 
-    fn sidecar(&mut self, proxy_id: &str, admin: u16) -> Result<()> {
-        let directory = self.directory.path().join(proxy_id);
+    fn sidecar(&mut self, pod: &str, admin: u16, login: Option<&str>) -> Result<()> {
+        let proxy_id = format!("{pod}-{pod}-sidecar-proxy");
+        let directory = self.directory.path().join(&proxy_id);
         std::fs::create_dir_all(&directory)?;
         std::os::unix::fs::chown(&directory, Some(PROXY_UID), None)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_consul-dataplane"));
@@ -109,6 +124,14 @@ impl Bed {
             .env("TMPDIR", &directory)
             .uid(PROXY_UID)
             .env("PELLUCID_ENVOY", self.directory.path().join("envoy"));
+        if let Some(auth_method) = login {
+            let token = directory.join("token");
+            std::fs::write(&token, super::token_of(pod))?;
+            command
+                .args(["-credential-type=login", &format!("-login-auth-method={auth_method}")])
+                .arg(format!("-login-bearer-token-path={}", token.display()))
+                .env("DP_CREDENTIAL_LOGIN_META", format!("pod=default/{pod}"));
+        }
         let child = self.ns.run(|| command.spawn())??;
         self.sidecars.push((child, admin));
         Ok(())

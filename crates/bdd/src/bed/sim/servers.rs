@@ -179,6 +179,7 @@ fn launch(site: &Site, default_intention: Intention, saboteur: Option<Saboteur>)
         dns_tcp: tcp(DNS)?,
         datacenter: datacenter.clone(),
         default_intention,
+        acls: None,
         data_dir: Some(data_dir.clone()),
         federation,
         dial: Some(Arc::new(From(netns.clone()))),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Builder;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
@@ -11,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use mesh::feed::{DNS_PATH, PROXY_PATH, REJECTED_PATH, Rejected, Update};
 
+use crate::credential::Token;
 use crate::settings::Settings;
 
 /// How long the server may hold a question.
@@ -23,6 +26,7 @@ const MARGIN: Duration = Duration::from_secs(10);
 pub(crate) struct Control {
     client: Client<HttpConnector, Full<Bytes>>,
     server: String,
+    token: Option<Token>,
 }
 
 impl Control {
@@ -31,7 +35,12 @@ impl Control {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
-        Self { client: Client::builder(TokioExecutor::new()).build(connector), server }
+        Self { client: Client::builder(TokioExecutor::new()).build(connector), server, token: None }
+    }
+
+    /// The same, which shows a token with every request.
+    pub(crate) fn showing(self, token: Token) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// For the admin interface of the Envoy beside.
@@ -56,10 +65,8 @@ impl Control {
     /// Says that Envoy refused a part of its configuration.
     pub(crate) async fn rejected(&self, id: &str, rejected: &Rejected) -> anyhow::Result<()> {
         let body = serde_json::to_vec(rejected)?.into();
-        let request = Request::post(format!("http://{}{REJECTED_PATH}{id}", self.server))
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
-        let status = self.client.request(request).await.with_context(|| format!("ask {}", self.server))?.status();
+        let request = Request::post(self.uri(&format!("{REJECTED_PATH}{id}"))).header(CONTENT_TYPE, "application/json");
+        let (status, _) = self.ask(request, body).await?;
         ensure!(status.is_success(), "{status}");
         Ok(())
     }
@@ -74,8 +81,18 @@ impl Control {
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
-        let uri = format!("http://{}{path}", self.server);
-        let request = Request::builder().method(method).uri(&uri).body(Full::new(body))?;
+        self.ask(Request::builder().method(method).uri(self.uri(path)), body).await
+    }
+
+    fn uri(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server)
+    }
+
+    async fn ask(&self, mut request: Builder, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
+        if let Some(Token(token)) = &self.token {
+            request = request.header("X-Consul-Token", token);
+        }
+        let request = request.body(Full::new(body))?;
         let response = self.client.request(request).await.with_context(|| format!("ask {}", self.server))?;
         let status = response.status();
         Ok((status, response.into_body().collect().await?.to_bytes()))

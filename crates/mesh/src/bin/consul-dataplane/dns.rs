@@ -14,7 +14,6 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
 use crate::control::Control;
-use crate::settings::Settings;
 
 /// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(5);
@@ -24,10 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const WAITING: usize = 16;
 
 /// Serves UDP and TCP at `address`.
-pub(crate) async fn start(address: SocketAddr, settings: Settings) -> std::io::Result<()> {
+pub(crate) async fn start(address: SocketAddr, control: Control) -> std::io::Result<()> {
     let udp = UdpSocket::bind(address).await?;
     let tcp = TcpListener::bind(address).await?;
-    serve(udp, tcp, Control::new(settings.server()));
+    serve(udp, tcp, control);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 mod bootstrap;
 mod control;
+mod credential;
 mod dns;
 mod envoy;
 mod flags;
@@ -22,6 +23,7 @@ mod source;
 mod state;
 mod xds;
 
+use control::Control;
 use settings::Settings;
 
 /// How long connect-init's file may take to appear.
@@ -69,27 +71,43 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         () = stop.asked() => return Ok(ExitCode::SUCCESS),
     };
     tracing::info!(%proxy_id, server = settings.server(), "starting");
+    let control = tokio::select! {
+        control = credential::present(&settings.credential, Control::new(settings.server())) => control,
+        () = stop.asked() => return Ok(ExitCode::SUCCESS),
+    };
+    let code = serve(&settings, &control, proxy_id, stop).await;
+    credential::give_back(&settings.credential, &control).await;
+    code
+}
+
+/// Runs Envoy until it or somebody else wants to stop.
+async fn serve(
+    settings: &Settings,
+    control: &Control,
+    proxy_id: String,
+    stop: lifecycle::Stop,
+) -> anyhow::Result<ExitCode> {
     let directory = settings.directory.join(format!("envoy-{}", settings.admin_port));
     xds::private_directory(&directory)?;
     let socket = directory.join("xds.sock");
     let (publish, resources) = watch::channel(state::Snapshot::default());
     let listener = xds::listen(&socket)?;
-    tokio::spawn(source::follow(settings.clone(), proxy_id.clone(), publish));
+    tokio::spawn(source::follow(control.clone(), settings.node.clone(), proxy_id.clone(), publish));
     if let Some(address) = settings.dns {
-        dns::start(address, settings.clone())
+        dns::start(address, control.clone())
             .await
             .with_context(|| format!("failed to serve DNS on {address}: is the port taken"))?;
     }
     let (rejected, refusals) = mpsc::unbounded_channel();
-    tokio::spawn(rejected::report(settings.clone(), proxy_id.clone(), refusals));
+    tokio::spawn(rejected::report(control.clone(), Control::admin(settings), proxy_id.clone(), refusals));
     tokio::spawn(xds::serve(listener, resources.clone(), rejected));
 
     // Envoy waits for its first resources anyway; so its own start runs while the control plane is asked
     let bootstrap = directory.join("bootstrap.json");
-    let configuration = bootstrap::render(&settings, &proxy_id, &socket);
+    let configuration = bootstrap::render(settings, &proxy_id, &socket);
     std::fs::write(&bootstrap, configuration.to_string())
         .with_context(|| format!("failed to write {}", bootstrap.display()))?;
-    let mut envoy = envoy::Envoy::start(&settings, &bootstrap)?;
+    let mut envoy = envoy::Envoy::start(settings, &bootstrap)?;
     let graceful = lifecycle::Graceful::new(settings.clone(), stop.clone());
     graceful.serve().await?;
     let code = tokio::select! {

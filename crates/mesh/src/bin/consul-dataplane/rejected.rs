@@ -4,11 +4,14 @@ use mesh::feed::Rejected;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::control::Control;
-use crate::settings::Settings;
 
 /// Passes on what Envoy's own statistics confirm, until the senders are gone.
-pub(crate) async fn report(settings: Settings, proxy_id: String, mut incoming: UnboundedReceiver<Rejected>) {
-    let (server, admin) = (Control::new(settings.server()), Control::admin(&settings));
+pub(crate) async fn report(
+    server: Control,
+    admin: Control,
+    proxy_id: String,
+    mut incoming: UnboundedReceiver<Rejected>,
+) {
     while let Some(rejected) = incoming.recv().await {
         if let Ok(false) = has_rejected(&admin).await {
             continue;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redirect::contract;
 
+use crate::credential::{Credential, Login, Token};
 use crate::flags::{Flag, Given, Takes, parse};
 
 /// What the program does, settled.
@@ -38,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) drain_seconds: u32,
     pub(crate) drain_strategy: String,
     pub(crate) check_proxy_health: bool,
+    /// What the control plane is shown.
+    pub(crate) credential: Credential,
     /// Where Envoy's bootstrap and socket go.
     pub(crate) directory: PathBuf,
     pub(crate) envoy: Option<PathBuf>,
@@ -53,8 +56,8 @@ const fn boolean(name: &'static str) -> Flag {
     Flag { name, takes: Takes::Boolean }
 }
 
-/// Every flag that consul-k8s may write. Those that are accepted and change nothing here are about TLS and ACLs towards
-/// the servers, Enterprise tenancy and metrics.
+/// Every flag that consul-k8s may write. Those that are accepted and change nothing here are about TLS towards the
+/// servers, Enterprise tenancy and metrics.
 const FLAGS: &[Flag] = &[
     value("addresses"),
     value("grpc-port"),
@@ -133,6 +136,7 @@ impl Settings {
         let ready_port = read.or("envoy-ready-bind-port", 0_u16);
         let ready_address = read.or("envoy-ready-bind-address", IpAddr::from(Ipv4Addr::UNSPECIFIED));
         let graceful_address = read.or("graceful-addr", loopback);
+        let credential = read.credential(&environment);
         let settings = Self {
             address: given.get("addresses").unwrap_or_default().to_owned(),
             grpc_port: read.or("grpc-port", 8502),
@@ -155,6 +159,7 @@ impl Settings {
             drain_seconds: read.or("envoy-drain-time-seconds", 30),
             drain_strategy: given.get("envoy-drain-strategy").unwrap_or("immediate").to_owned(),
             check_proxy_health: read.boolean("check-proxy-health"),
+            credential,
             directory: environment("TMPDIR").filter(|d| !d.is_empty()).map_or_else(|| "/tmp".into(), PathBuf::from),
             envoy: environment("PELLUCID_ENVOY").filter(|e| !e.is_empty()).map(PathBuf::from),
             envoy_arguments: given.rest.clone(),
@@ -188,6 +193,42 @@ impl Reader<'_> {
             self.mistakes.push(format!("invalid value {text:?} for flag -{name}: {error}"));
             default
         })
+    }
+
+    /// A text, or none where it is empty; and what is wrong without it.
+    fn needed(&mut self, name: &str, why: &str) -> String {
+        let text = self.given.get(name).unwrap_or_default().to_owned();
+        if text.is_empty() {
+            self.mistakes.push(format!("-{name} must be set {why}"));
+        }
+        text
+    }
+
+    fn credential(&mut self, environment: impl Fn(&str) -> Option<String>) -> Credential {
+        const LOGIN: &str = "with -credential-type=login";
+        match self.given.get("credential-type").unwrap_or_default() {
+            "" => Credential::None,
+            "static" => Credential::Static(Token(self.needed("static-token", "with -credential-type=static"))),
+            "login" => {
+                // the webhook says them one by one; what is said last holds
+                let numbered = (1..=9).map(|number| number.to_string());
+                let meta = std::iter::once(String::new()).chain(numbered);
+                let meta = meta.filter_map(|number| environment(&format!("DP_CREDENTIAL_LOGIN_META{number}")));
+                let meta = meta.chain(self.given.get("login-meta").map(str::to_owned));
+                let meta =
+                    meta.filter_map(|pair| Some(pair.split_once('=')?).map(|(k, v)| (k.to_owned(), v.to_owned())));
+                Credential::Login(Login {
+                    meta: meta.collect(),
+                    auth_method: self.needed("login-auth-method", LOGIN),
+                    bearer_token: self.needed("login-bearer-token-path", LOGIN).into(),
+                })
+            }
+            other => {
+                self.mistakes
+                    .push(format!("invalid value {other:?} for -credential-type: it is \"static\" or \"login\""));
+                Credential::None
+            }
+        }
     }
 
     fn boolean(&mut self, name: &str) -> bool {
@@ -229,6 +270,37 @@ mod tests {
         assert_eq!(settings.shutdown_grace, Duration::from_secs(30));
         assert_eq!(settings.envoy_arguments, ["--base-id", "1"]);
         Ok(())
+    }
+
+    #[test]
+    fn the_webhooks_login_is_understood() -> Result<(), Vec<String>> {
+        let arguments = "-addresses 172.18.255.2 -credential-type=login -login-auth-method=consul-k8s-auth-method \
+                         -login-bearer-token-path=/var/run/secrets/kubernetes.io/serviceaccount/token";
+        let environment = |name: &str| match name {
+            "DP_CREDENTIAL_LOGIN_META" | "DP_CREDENTIAL_LOGIN_META1" => Some("pod=shop/web-0".to_owned()),
+            "DP_CREDENTIAL_LOGIN_META2" => Some("pod-uid=1234".to_owned()),
+            _ => None,
+        };
+        let given = parse(FLAGS, arguments.split_whitespace().map(str::to_owned), environment)?;
+        let pair = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let expected = Credential::Login(Login {
+            auth_method: "consul-k8s-auth-method".to_owned(),
+            bearer_token: PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+            meta: [("pod", "shop/web-0"), ("pod-uid", "1234")].map(pair).into(),
+        });
+        assert_eq!(Settings::new(&given, environment)?.credential, expected);
+        Ok(())
+    }
+
+    #[test]
+    fn a_credential_says_what_it_lacks() {
+        let login = settings("-addresses a -credential-type=login").expect_err("two mistakes");
+        assert_eq!(login[0], "-login-auth-method must be set with -credential-type=login");
+        assert_eq!(login.len(), 2, "{login:?}");
+        let other = settings("-addresses a -credential-type=oidc").expect_err("one mistake");
+        assert!(other[0].contains("\"oidc\""), "{other:?}");
+        let given = settings("-addresses a -credential-type=static -static-token=f00d").expect("a token");
+        assert!(!format!("{given:?}").contains("f00d"));
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::control::Control;
-use crate::settings::Settings;
 use crate::state::Snapshot;
 
 /// Pauses between attempts while the control plane is away.
@@ -13,14 +12,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Never ends; the last snapshot stays while the control plane is away.
-pub(crate) async fn follow(settings: Settings, proxy_id: String, publish: watch::Sender<Snapshot>) {
-    let control = Control::new(settings.server());
+pub(crate) async fn follow(control: Control, node: Option<String>, proxy_id: String, publish: watch::Sender<Snapshot>) {
     let (mut index, mut pause) = (0, FIRST_PAUSE);
     loop {
-        match control.update(settings.node.as_deref(), &proxy_id, index).await {
+        match control.update(node.as_deref(), &proxy_id, index).await {
             Ok(update) => {
                 if pause > FIRST_PAUSE {
-                    tracing::info!(server = settings.server(), "the control plane answers again");
+                    tracing::info!("the control plane answers again");
                 }
                 pause = FIRST_PAUSE;
                 let Some(update) = update else { continue };

@@ -93,7 +93,7 @@ fn asked(question: &str) -> Message {
         query.set_edns(Edns::new()).edns.as_mut().expect("EDNS").set_max_payload(size);
     }
     let transport = if words.contains(&"tcp") { Transport::Tcp } else { Transport::Udp };
-    let bytes = answer(&WORLD, &query.to_vec().expect("a query"), transport).expect("an answer");
+    let bytes = answer(&WORLD, &Rights::All, &query.to_vec().expect("a query"), transport).expect("an answer");
     let reply = Message::from_vec(&bytes).expect("a message");
     assert_eq!((reply.metadata.id, &reply.queries), (query.metadata.id, &query.queries));
     assert!(reply.metadata.recursion_desired && !reply.metadata.recursion_available);
@@ -260,7 +260,7 @@ fn the_subnet_of_a_client_is_said_again() {
     edns.options_mut().insert(EdnsOption::Subnet(ClientSubnet::new(IpAddr::from([192, 0, 2, 0]), 24, 24)));
     edns.options_mut().insert(EdnsOption::Unknown(10, vec![1; 8]));
     query.set_edns(edns);
-    let reply = answer(&WORLD, &query.to_vec().expect("a query"), Transport::Udp).expect("an answer");
+    let reply = answer(&WORLD, &Rights::All, &query.to_vec().expect("a query"), Transport::Udp).expect("an answer");
     let edns = Message::from_vec(&reply).expect("a message").edns.expect("EDNS");
     let subnet = ClientSubnet::new(IpAddr::from([192, 0, 2, 0]), 24, 0);
     assert_eq!(edns.options().as_ref(), [(EdnsCode::Subnet, EdnsOption::Subnet(subnet))]);
@@ -274,7 +274,30 @@ fn the_subnet_of_a_client_is_said_again() {
 #[case::a_response_that_breaks_off(b"\x12\x34\x80\0\0\x01\0\0\0\0\0\0\x03we", None)]
 #[case::a_notification(b"\x12\x34\x20\0\0\x01\0\0\0\0\0\0\0\0\x06\0\x01", Some(ResponseCode::NotImp))]
 fn what_is_no_question(#[case] message: &[u8], #[case] expected: Option<ResponseCode>) {
-    let reply = answer(&WORLD, message, Transport::Udp).map(|bytes| Message::from_vec(&bytes).expect("a message"));
+    let reply = answer(&WORLD, &Rights::All, message, Transport::Udp)
+        .map(|bytes| Message::from_vec(&bytes).expect("a message"));
     assert_eq!(reply.as_ref().map(|reply| reply.metadata.response_code), expected);
     assert!(reply.is_none_or(|reply| reply.metadata.id == 0x1234));
+}
+
+#[rstest]
+#[case::virtual_name("web.virtual.consul. A", ResponseCode::ServFail)]
+#[case::virtual_name_of_nothing("nothing.virtual.consul. A", ResponseCode::ServFail)]
+#[case::instances("web.service.consul. A", ResponseCode::NXDomain)]
+#[case::query("geo.query.consul. A", ResponseCode::NXDomain)]
+#[case::elsewhere("example.org. A", ResponseCode::Refused)]
+fn who_may_read_nothing_is_told_nothing(#[case] question: &str, #[case] code: ResponseCode) {
+    let (name, kind) = question.split_once(' ').expect("a name and a type");
+    let mut query = Message::query();
+    let kind = kind.parse().expect("a type");
+    query.add_query(hickory_proto::op::Query::query(Name::from_ascii(name).expect("a name"), kind));
+    let message = query.to_vec().expect("a query");
+    let reply = |rights| {
+        let bytes = answer(&WORLD, &rights, &message, Transport::Udp).expect("an answer");
+        Message::from_vec(&bytes).expect("a message")
+    };
+    let denied = reply(Rights::Anonymous { reads: false });
+    assert_eq!((denied.metadata.response_code, denied.answers.len()), (code, 0));
+    let allowed = |rights| reply(rights).answers.len();
+    assert_eq!(allowed(Rights::Anonymous { reads: true }), allowed(Rights::All));
 }

@@ -49,7 +49,10 @@ pub(super) async fn node_services(
 
 pub(super) async fn services(State(shared): State<Arc<Shared>>, query: Parameters) -> Answer {
     answer(&shared, &query, |world, filter| {
-        let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::from([("consul".to_owned(), vec![])]);
+        let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        if query.caller.rights.reads() {
+            tags.insert("consul".to_owned(), vec![]);
+        }
         for service in world.catalog.services() {
             for instance in world.catalog.instances(service) {
                 for proxy in [false, true] {
@@ -82,7 +85,7 @@ pub(super) async fn connect(State(shared): State<Arc<Shared>>, Path(name): Path<
 
 /// Whether an instance has every tag that the query names.
 pub(super) fn tagged(query: &Parameters) -> impl Fn(&Instance) -> bool {
-    let tags = query.iter().filter(|(name, _)| name == "tag").map(|(_, tag)| tag.clone());
+    let tags = query.query.iter().filter(|(name, _)| name == "tag").map(|(_, tag)| tag.clone());
     let tags: Vec<String> = tags.collect();
     move |instance| tags.iter().all(|tag| instance.tags.contains(tag))
 }

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::Value;
 
-use super::{Answer, Parameters, Refusal, filtered, try_answer};
+use super::{Answer, Parameters, Refusal, filtered, must_read, try_answer};
 use crate::config::json::entries;
 use crate::serve::Shared;
 use crate::world::World;
@@ -20,6 +20,9 @@ pub(super) async fn entry(
     Path((kind, name)): Path<(String, String)>,
     query: Parameters,
 ) -> Answer {
+    if !matches!(kind.as_str(), "proxy-defaults" | "mesh") {
+        must_read(&query, "service:read", &name)?;
+    }
     try_answer(&shared, &query, |world, _| {
         let missing = || (StatusCode::NOT_FOUND, format!("Config entry not found for {kind:?} / {name:?}"));
         all(world, &kind)?.remove(&name).ok_or_else(missing)

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Parameters, answer, bad, filtered, required, try_answer};
+use super::{Answer, Parameters, answer, bad, filtered, must_read, required, try_answer};
 use crate::config::json::entries;
 use crate::intentions::allowed;
 use crate::names::DEFAULT;
@@ -22,6 +22,7 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, query: Parameters) -
 
 pub(super) async fn exact(State(shared): State<Arc<Shared>>, query: Parameters) -> Answer {
     let (source, destination) = (required(&query, "source")?, required(&query, "destination")?);
+    must_read(&query, "intentions:read", destination)?;
     try_answer(&shared, &query, |world, _| {
         let is = |i: &Value| i["SourceName"] == source && i["DestinationName"] == destination;
         all(world).into_iter().find(is).ok_or_else(|| (StatusCode::NOT_FOUND, "Intention not found".to_owned()))
@@ -31,6 +32,7 @@ pub(super) async fn exact(State(shared): State<Arc<Shared>>, query: Parameters) 
 
 pub(super) async fn check(State(shared): State<Arc<Shared>>, query: Parameters) -> Answer {
     let (source, destination) = (required(&query, "source")?, required(&query, "destination")?);
+    must_read(&query, "intentions:read", destination)?;
     answer(
         &shared,
         &query,
@@ -46,8 +48,8 @@ pub(super) async fn matching(State(shared): State<Arc<Shared>>, query: Parameter
         "destination" => "DestinationName",
         _ => return Err(bad("'by' parameter must be one of 'source' or 'destination'")),
     };
-    required(&query, "name")?;
-    let names = query.iter().filter(|(parameter, _)| parameter == "name").map(|(_, name)| name);
+    must_read(&query, "intentions:read", required(&query, "name")?)?;
+    let names = query.query.iter().filter(|(parameter, _)| parameter == "name").map(|(_, name)| name);
     let names: Vec<&String> = names.collect();
     answer(&shared, &query, |world, _| {
         let all = all(world);

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +16,7 @@ use crate::catalog::health_entry;
 use crate::cluster::{self, Change};
 use crate::query::{Found, Query, Refused, Request};
 use crate::serve::Shared;
+use crate::serve::caller::{self, Caller};
 use crate::world::World;
 
 /// What the routes share.
@@ -26,11 +27,18 @@ struct Made {
 
 /// The routes.
 pub(crate) fn router(shared: Arc<Shared>, changes: mpsc::UnboundedSender<cluster::Told>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/v1/query", get(list).post(make))
         .route("/v1/query/{id}", get(one).put(change).delete(forget))
         .route("/v1/query/{id}/execute", get(execute))
-        .with_state(Arc::new(Made { shared, changes }))
+        .with_state(Arc::new(Made { shared: shared.clone(), changes }));
+    caller::known(router, shared)
+}
+
+/// An error unless the caller may write queries.
+fn must_operate(caller: &Caller) -> Result<(), Refusal> {
+    let refused = || (StatusCode::FORBIDDEN, "Permission denied".to_owned());
+    caller.rights.operates().then_some(()).ok_or_else(refused)
 }
 
 async fn list(State(made): State<Arc<Made>>, query: Parameters) -> Answer {
@@ -41,7 +49,12 @@ async fn one(State(made): State<Arc<Made>>, Path(id): Path<String>, query: Param
     try_answer(&made.shared, &query, |world, _| Ok(json!([world.queries.get(&id).ok_or_else(missing)?]))).await
 }
 
-async fn make(State(made): State<Arc<Made>>, body: Bytes) -> Result<Response, Refusal> {
+async fn make(
+    State(made): State<Arc<Made>>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    must_operate(&caller)?;
     let read = Query::parse(&body).map_err(bad)?;
     if !read.id.is_empty() {
         return Err(bad("ID must be empty when creating a new prepared query"));
@@ -51,7 +64,13 @@ async fn make(State(made): State<Arc<Made>>, body: Bytes) -> Result<Response, Re
     Ok(axum::Json(json!({"ID": id})).into_response())
 }
 
-async fn change(State(made): State<Arc<Made>>, Path(id): Path<String>, body: Bytes) -> Result<(), Refusal> {
+async fn change(
+    State(made): State<Arc<Made>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<(), Refusal> {
+    must_operate(&caller)?;
     let read = Query::parse(&body).map_err(bad)?;
     if !read.id.is_empty() && read.id != id {
         return Err(bad(format!("ID is {:?} in the body and {id:?} in the path", read.id)));
@@ -59,7 +78,12 @@ async fn change(State(made): State<Arc<Made>>, Path(id): Path<String>, body: Byt
     made.put(Query { id, ..read }, false).await
 }
 
-async fn forget(State(made): State<Arc<Made>>, Path(id): Path<String>) -> Result<(), Refusal> {
+async fn forget(
+    State(made): State<Arc<Made>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<(), Refusal> {
+    must_operate(&caller)?;
     made.send(|done| Change::Query(Request::Forget(id), done)).await
 }
 
