@@ -12,12 +12,15 @@ use crate::preflight::Plan;
 use crate::topology::Topology;
 use crate::vocabulary::parameters::{Mechanism, Verdict};
 
+mod acls;
+
 /// Helm values that mean something here.
 const HELM: &[&str] = &[
     "connectInject.enabled",
     "connectInject.default",
     "connectInject.k8sAllowNamespaces",
     "connectInject.k8sDenyNamespaces",
+    "connectInject.aclBindingRuleSelector",
     "connectInject.transparentProxy.defaultEnabled",
     "connectInject.transparentProxy.defaultOverwriteProbes",
     "connectInject.cni.enabled",
@@ -164,8 +167,16 @@ impl Settings {
     /// # Errors
     /// Names the setting.
     pub fn changeable(&self, before: &Self) -> Result<()> {
-        const FIXED: &[&str] =
-            &["nodes", "node lacks", "failing rule", "pod addresses", "rule backend", "global.datacenter"];
+        const FIXED: &[&str] = &[
+            "nodes",
+            "node lacks",
+            "failing rule",
+            "pod addresses",
+            "rule backend",
+            "global.datacenter",
+            "global.acls.manageSystemACLs",
+            "connectInject.aclBindingRuleSelector",
+        ];
         match FIXED.iter().find(|key| self.get(key) != before.get(key)) {
             Some(key) => bail!(
                 "change {key} of a running mesh to {:?}: it is settled when the mesh is set up, by `a mesh with:`",
@@ -383,7 +394,6 @@ impl Settings {
     pub fn buildable(&self, topology: Option<&Topology>) -> Result<()> {
         self.mechanism()?;
         let refused = [
-            ("global.acls.manageSystemACLs", "true", Issue::Mesh),
             ("global.tls.enabled", "true", Issue::Mesh),
             ("global.peering.enabled", "true", Issue::Clusters),
             ("global.adminPartitions.enabled", "true", Issue::Clusters),
@@ -399,8 +409,14 @@ impl Settings {
                 "set {key} to true: it is about several clusters, which a step must name: `clusters \"a\" and \"b\" …`"
             );
         }
+        let acls = self.acls()?;
         if let Some(topology) = topology {
             topology.layout(self)?;
+            if acls.is_some() {
+                bail!(
+                    "set global.acls.manageSystemACLs to true: of several clusters the servers ask for no tokens here"
+                );
+            }
         }
         self.external_servers()?;
         self.gateway_port()?;
@@ -527,6 +543,7 @@ mod tests {
     #[rstest::rstest]
     #[case(&[("meshGateway.enabled", "true")], "which a step must name")]
     #[case(&[("server.enabled", "false")], "set externalServers.enabled to true")]
+    #[case(&[("global.acls.manageSystemACLs", "maybe")], "it is true or false")]
     fn what_needs_other_clusters_says_so(#[case] said: &[(&str, &str)], #[case] expected: &str) {
         let mut settings = Settings::default();
         settings.merge(&rows(said)).expect("Helm values");

@@ -51,6 +51,8 @@ pub(super) fn change(deployment: &mut Value, settings: &Settings, servers: &str)
     if let Some(denied) = settings.list("connectInject.k8sDenyNamespaces") {
         set(args, "deny-k8s-namespace", &denied);
     }
+    let login: Vec<String> = settings.acls()?.into_iter().map(|acls| acls.auth_method).collect();
+    set(args, "acl-auth-method", &login);
     let dual = settings.redirects_ipv6()?.to_string();
     for variable in container["env"].as_array_mut().into_iter().flatten() {
         match variable["name"].as_str() {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh::feed::Rejected;
-use mesh::{Federation, FederationSecret, Intention, Mesh, MeshOptions};
+use mesh::{AclOptions, Federation, FederationSecret, Intention, Mesh, MeshOptions};
 use netns::NetNs;
 use sim::Lab;
 use tokio::net::TcpStream;
@@ -67,6 +67,7 @@ impl Site {
 /// The servers of one datacenter. What they keep is on disk, so that those which start later go on with it.
 pub(super) struct Servers {
     site: Site,
+    acls: Option<AclOptions>,
     saboteur: Option<Saboteur>,
     state: Mutex<State>,
 }
@@ -92,10 +93,11 @@ impl mesh::Dial for From {
 impl Servers {
     /// Starts them.
     pub(super) fn new(site: Site, settings: &Settings, saboteur: Option<Saboteur>) -> Result<Self> {
-        let default_intention = intention(settings.default_intention.unwrap_or(Verdict::Allow));
-        let mesh = launch(&site, default_intention, saboteur)?;
+        let default_intention = intention(settings.intention_by_default()?);
+        let acls = settings.acls()?;
+        let mesh = launch(&site, default_intention, acls.clone(), saboteur)?;
         let state = State { mesh: Arc::new(mesh), is_running: true, default_intention, rejected: Vec::new() };
-        Ok(Self { site, saboteur, state: Mutex::new(state) })
+        Ok(Self { site, acls, saboteur, state: Mutex::new(state) })
     }
 
     /// Those that run, or ran last.
@@ -146,7 +148,7 @@ impl Servers {
         if state.is_running {
             return Ok(());
         }
-        let mesh = launch(&self.site, state.default_intention, self.saboteur)?;
+        let mesh = launch(&self.site, state.default_intention, self.acls.clone(), self.saboteur)?;
         let refused = state.mesh.rejected();
         state.rejected.extend(refused);
         state.mesh = Arc::new(mesh);
@@ -159,7 +161,12 @@ impl Servers {
     }
 }
 
-fn launch(site: &Site, default_intention: Intention, saboteur: Option<Saboteur>) -> Result<Mesh> {
+fn launch(
+    site: &Site,
+    default_intention: Intention,
+    acls: Option<AclOptions>,
+    saboteur: Option<Saboteur>,
+) -> Result<Mesh> {
     let Site { netns, address, clusters, datacenter, data_dir, federated } = site;
     let tcp = |port| {
         let socket = SocketAddr::new(*address, port);
@@ -179,7 +186,7 @@ fn launch(site: &Site, default_intention: Intention, saboteur: Option<Saboteur>)
         dns_tcp: tcp(DNS)?,
         datacenter: datacenter.clone(),
         default_intention,
-        acls: None,
+        acls,
         data_dir: Some(data_dir.clone()),
         federation,
         dial: Some(Arc::new(From(netns.clone()))),
