@@ -44,7 +44,7 @@ async fn changes_reach_the_wire() -> Result<()> {
         bed.api.apply("serviceintentions", resource("ServiceIntentions", "server", by_path));
         // Who asks earlier may be connected through the listener that still speaks TCP. Envoy lets such a connection be for
         // as long as it drains, and the client's proxy would send every request over it.
-        bed.until_server_has("/other")?;
+        until_server_has(&bed, "/other")?;
         bed.until("a path is forbidden", "/hello", |a| a.as_ref().is_ok_and(|a| a.contains("403 Forbidden")))?;
         bed.until("the other path is allowed", "/other", answered)?;
 
@@ -146,6 +146,14 @@ async fn with_acls_proxies_log_in_and_out() -> Result<()> {
         bed.nothing_rejected()
     })
     .await?
+}
+
+/// Waits until the server's Envoy has a configuration with this text in it.
+fn until_server_has(bed: &Bed, text: &str) -> Result<()> {
+    let admin = bed.sidecars.last().context("a sidecar")?.1;
+    let has = |answer: &Result<String>| answer.as_ref().is_ok_and(|dump| dump.contains(text));
+    let at = || SocketAddr::from(([127, 0, 0, 1], admin));
+    bed.until_at(at, &format!("the server's proxy has {text}"), "/config_dump", has).map(drop)
 }
 
 /// What connect-init asks for is there: the application and its proxy, and nothing else.

@@ -190,14 +190,6 @@ impl Bed {
         }
     }
 
-    /// Waits until the server's Envoy has a configuration with this text in it.
-    pub(crate) fn until_server_has(&self, text: &str) -> Result<()> {
-        let admin = self.sidecars.last().context("a sidecar")?.1;
-        let has = |answer: &Result<String>| answer.as_ref().is_ok_and(|dump| dump.contains(text));
-        let at = || SocketAddr::from(([127, 0, 0, 1], admin));
-        self.until_at(at, &format!("the server's proxy has {text}"), "/config_dump", has).map(drop)
-    }
-
     /// No proxy has refused an update.
     pub(crate) fn nothing_rejected(&self) -> Result<()> {
         for (_, admin) in &self.sidecars {
