@@ -69,7 +69,7 @@ pub(crate) struct Abroad {
     pub(crate) resources: Vec<Resource>,
 }
 
-/// An instance as it is seen from another datacenter.
+/// An instance as it is seen from another datacenter or partition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// Where its proxy listens.
@@ -89,26 +89,28 @@ pub(crate) struct Seen {
 impl Abroad {
     /// What `world` has to tell.
     pub(crate) fn of(world: &World) -> Self {
-        let seen = |service: &str| {
-            let resolver = world.config.resolvers.get(service);
-            let subsets: Vec<_> = resolver.iter().flat_map(|r| r.subsets.iter()).collect();
-            let subsets = crate::envoy::memberships(world, service, &subsets);
-            let instances = world.catalog.instances(service).iter();
-            let seen = instances.zip(subsets).map(|(instance, subsets)| Seen {
-                address: SocketAddr::new(instance.address, instance.proxy_port),
-                passing: instance.health == Health::Passing,
-                subsets,
-                port: instance.port,
-                port_name: instance.port_name.clone(),
-                tags: instance.tags.clone(),
-                ports: instance.more_ports.iter().map(|port| port.name.clone()).collect(),
-            });
-            seen.collect()
-        };
         Self {
             gateways: world.catalog.gateways().filter_map(|gateway| gateway.wan()).collect(),
-            services: world.catalog.services().map(|service| (service.to_owned(), seen(service))).collect(),
+            services: world.catalog.services().map(|service| (service.to_owned(), seen(world, service))).collect(),
             resources: world.resources.to_vec(),
         }
     }
+}
+
+/// The instances of a service as they are seen from elsewhere.
+pub(crate) fn seen(world: &World, service: &str) -> Vec<Seen> {
+    let resolver = world.config.resolvers.get(service);
+    let subsets: Vec<_> = resolver.iter().flat_map(|r| r.subsets.iter()).collect();
+    let subsets = crate::envoy::memberships(world, service, &subsets);
+    let instances = world.catalog.instances(service).iter();
+    let seen = instances.zip(subsets).map(|(instance, subsets)| Seen {
+        address: SocketAddr::new(instance.address, instance.proxy_port),
+        passing: instance.health == Health::Passing,
+        subsets,
+        port: instance.port,
+        port_name: instance.port_name.clone(),
+        tags: instance.tags.clone(),
+        ports: instance.more_ports.iter().map(|port| port.name.clone()).collect(),
+    });
+    seen.collect()
 }

@@ -75,6 +75,11 @@ impl Authority {
         Ok(Self { issuer: Arc::new(issuer), root: Arc::new(root), names })
     }
 
+    /// The same root, for services in this partition.
+    pub(crate) fn in_partition(&self, partition: &str) -> Self {
+        Self { names: self.names.in_partition(partition), ..self.clone() }
+    }
+
     /// The root with its private key.
     pub(crate) fn root(&self) -> &Leaf {
         &self.root

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, Headers, HttpMatch, LoadBalancer, Protocol, Redirect, Retries, SamenessGroup};
+use crate::config::{Config, Headers, Home, HttpMatch, LoadBalancer, Protocol, Redirect, Retries, SamenessGroup};
 use crate::dial::Dial;
 use crate::go;
 use crate::place::Place;
@@ -161,7 +161,8 @@ fn resolve(config: &Config, service: &str, subset: Option<&str>, from: &From<'_>
     let own = |service: &str| config.resolvers.get(service);
     if own(service).is_none() && subset.is_none() && target.place == Place::Here {
         // an implicit redirect to the group
-        let mut all = config.default_group().map(|group| members(group, &target)).unwrap_or_default().into_iter();
+        let mut all =
+            config.default_group().map(|group| members(config, group, &target)).unwrap_or_default().into_iter();
         target = all.next().unwrap_or(target);
         failover.extend(all);
     }
@@ -169,23 +170,25 @@ fn resolve(config: &Config, service: &str, subset: Option<&str>, from: &From<'_>
         if let Some(group) = redirect.sameness_group.as_ref().and_then(|name| config.groups.get(name)) {
             let service = redirect.service.clone().unwrap_or_else(|| target.service.clone());
             let start = Target { service, subset: redirect.service_subset.clone(), place: Place::Here };
-            let mut all = members(group, &start).into_iter();
+            let mut all = members(config, group, &start).into_iter();
             target = all.next().unwrap_or(start);
             failover.extend(all);
             break;
         }
         let next = to(config, &target, redirect);
-        let stays = next.service == target.service;
+        // another partition has resolvers of its own
+        let ends = next.service == target.service || matches!(next.place, Place::Partition(_));
         target = next;
-        if stays {
+        if ends {
             break;
         }
     }
     let resolver = config.resolvers.get(&target.service);
+    let ours = resolver.filter(|_| !matches!(target.place, Place::Partition(_)));
     if target.subset.is_none() {
-        target.subset = resolver.and_then(|r| r.default_subset.clone());
+        target.subset = ours.and_then(|r| r.default_subset.clone());
     }
-    if let Some(resolver) = resolver.filter(|_| failover.is_empty()) {
+    if let Some(resolver) = ours.filter(|_| failover.is_empty()) {
         let key = target.subset.as_deref().unwrap_or("*");
         if let Some(rule) = resolver.failover.get(key).or_else(|| resolver.failover.get("*")) {
             let single = Redirect {
@@ -195,7 +198,8 @@ fn resolve(config: &Config, service: &str, subset: Option<&str>, from: &From<'_>
             };
             let in_each = |datacenter: &String| Redirect { datacenter: Some(datacenter.clone()), ..single.clone() };
             let group = rule.sameness_group.as_ref().and_then(|name| config.groups.get(name));
-            failover.extend(group.into_iter().flat_map(|group| members(group, &target)).filter(|t| *t != target));
+            failover
+                .extend(group.into_iter().flat_map(|group| members(config, group, &target)).filter(|t| *t != target));
             let listed: Vec<Redirect> = match (rule.targets.as_slice(), rule.datacenters.as_slice()) {
                 ([], []) if rule.sameness_group.is_some() => Vec::new(),
                 ([], []) => vec![single],
@@ -211,26 +215,17 @@ fn resolve(config: &Config, service: &str, subset: Option<&str>, from: &From<'_>
     Resolved { target, failover, connect_timeout, load_balancer, dial: (*dial).clone() }
 }
 
-/// The same service in each member of a group, in the group's order; here first if the group says so.
-fn members(group: &SamenessGroup, target: &Target) -> Vec<Target> {
-    let local = group.include_local.then_some(Place::Here);
-    let listed = group.members.iter().map(|member| match &member.peer {
-        Some(peer) => Place::Peer(peer.as_str().into()),
-        None => Place::Here,
-    });
-    let mut places: Vec<Place> = Vec::new();
-    for place in local.into_iter().chain(listed) {
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
-    places.into_iter().map(|place| Target { place, ..target.clone() }).collect()
+/// The same service in each member of a group.
+fn members(config: &Config, group: &SamenessGroup, target: &Target) -> Vec<Target> {
+    config.members(group).into_iter().map(|place| Target { place, ..target.clone() }).collect()
 }
 
 fn to(config: &Config, from: &Target, redirect: &Redirect) -> Target {
     let service = redirect.service.as_ref().unwrap_or(&from.service).clone();
-    let datacenter = redirect.datacenter.as_ref().map(|name| Place::datacenter(name, &config.datacenter));
-    let place = redirect.peer.as_ref().map(|name| Place::Peer(name.as_str().into())).or(datacenter);
+    let Home { datacenter, tenancy } = &config.home;
+    let datacenter = redirect.datacenter.as_ref().map(|name| Place::datacenter(name, datacenter));
+    let partition = redirect.partition.as_ref().map(|name| tenancy.place(name));
+    let place = redirect.peer.as_ref().map(|name| Place::Peer(name.as_str().into())).or(partition).or(datacenter);
     Target { service, subset: redirect.service_subset.clone(), place: place.unwrap_or_else(|| from.place.clone()) }
 }
 

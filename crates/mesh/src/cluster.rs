@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::abroad::Abroad;
 use crate::intentions::Intention;
+use crate::partition;
 use crate::peering;
 use crate::query::{Refused, Request};
 
@@ -43,6 +44,8 @@ pub(crate) enum Change {
     Default(Intention),
     /// What another datacenter tells of itself.
     Abroad(Arc<str>, Box<Abroad>),
+    /// What another partition tells.
+    Partition(Arc<str>, Arc<partition::Told>),
     /// What a peer tells; `None` when the peering has ended.
     Peer(Arc<str>, Option<Box<peering::Told>>),
     /// A prepared query is made, changed or forgotten; who asked for that is told when it is done.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::config::{Config, Limits, PassiveHealthCheck, Protocol, UpstreamSettings};
+use crate::partition;
 use crate::peering;
 use crate::place::GatewayMode;
 use crate::upstreams::Upstream;
@@ -24,14 +25,14 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    /// How `service` dials an upstream, which is another service or what a peer exports: see [`peering::id`].
+    /// How `service` dials an upstream, which is another service or what a peer or another partition exports: see [`peering::id`] and
+    /// [`partition::id`].
     ///
     /// What an override does not say, the defaults do. Limits are one thing, and so is the passive health check: who sets one
     /// of their fields sets all of them.
     pub(crate) fn of(config: &Config, service: &str, upstream: &str) -> Self {
-        let (name, peer) = peering::parse(upstream).map_or((upstream, None), |(name, peer)| (name, Some(peer)));
         let mut dial = Self::default();
-        for said in said(config, service, Some((name, peer))) {
+        for said in said(config, service, Some(Which::of(upstream))) {
             let timeout = (said.connect_timeout_ms > 0).then(|| Duration::from_millis(said.connect_timeout_ms));
             dial.via = dial.via.or(said.mesh_gateway.mode);
             dial.protocol = dial.protocol.or(said.protocol);
@@ -44,9 +45,11 @@ impl Dial {
 
     /// How `service` dials an upstream that its annotation names, which says more exactly through which gateways.
     pub(crate) fn explicit(config: &Config, service: &str, upstream: &Upstream) -> Self {
-        let dial = match &upstream.peer {
-            Some(peer) => Self::of(config, service, &peering::id(&upstream.service, peer)),
-            None => Self::of(config, service, &upstream.service),
+        let name = &upstream.service;
+        let dial = match (&upstream.peer, &upstream.partition) {
+            (Some(peer), _) => Self::of(config, service, &peering::id(name, peer)),
+            (None, Some(partition)) => Self::of(config, service, &partition::id(name, partition)),
+            (None, None) => Self::of(config, service, name),
         };
         Self { via: upstream.gateway_mode.or(dial.via), ..dial }
     }
@@ -65,19 +68,45 @@ impl Dial {
 
 /// Whether the threads of a proxy of `service` share connections to an upstream, or to all of them, equally.
 pub(crate) fn is_balanced(config: &Config, service: &str, upstream: Option<&Upstream>) -> bool {
-    let upstream = upstream.map(|upstream| (upstream.service.as_str(), upstream.peer.as_deref()));
+    let upstream = upstream.map(|upstream| Which {
+        name: &upstream.service,
+        peer: upstream.peer.as_deref(),
+        partition: upstream.partition.as_deref(),
+    });
     // there is one way to balance them
     said(config, service, upstream).any(|said| !said.balance_outbound_connections.is_empty())
 }
 
-/// What `service` says of an upstream, here or at a peer, and then what it says of all.
+/// An upstream as overrides name it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Which<'a> {
+    name: &'a str,
+    peer: Option<&'a str>,
+    /// If it is another one than ours.
+    partition: Option<&'a str>,
+}
+
+impl<'a> Which<'a> {
+    fn of(upstream: &'a str) -> Self {
+        match (peering::parse(upstream), partition::parse(upstream)) {
+            (Some((name, peer)), _) => Self { name, peer: Some(peer), partition: None },
+            (None, Some((name, partition))) => Self { name, peer: None, partition: Some(partition) },
+            (None, None) => Self { name: upstream, peer: None, partition: None },
+        }
+    }
+}
+
+/// What `service` says of an upstream, here or elsewhere, and then what it says of all.
 fn said<'a>(
     config: &'a Config,
     service: &str,
-    upstream: Option<(&str, Option<&str>)>,
+    upstream: Option<Which<'_>>,
 ) -> impl Iterator<Item = &'a UpstreamSettings> {
     let said = config.service_defaults.get(service).map(|defaults| &defaults.upstream_config);
-    let is_meant = |own: &&UpstreamSettings| Some((own.name.as_str(), own.peer.as_deref())) == upstream;
+    let is_meant = |own: &&UpstreamSettings| {
+        let partition = own.partition.as_deref().and_then(|partition| config.home.tenancy.foreign(Some(partition)));
+        Some(Which { name: &own.name, peer: own.peer.as_deref(), partition }) == upstream
+    };
     let own = said.and_then(|said| said.overrides.iter().find(is_meant));
     own.into_iter().chain(said.map(|said| &said.defaults))
 }
@@ -107,6 +136,9 @@ mod tests {
     #[case::of_the_same_name_at_a_peer(json!({"overrides": [{"name": "a", "peer": "east", "protocol": "http"}]}), "a", Dial::default())]
     #[case::of_a_peer(json!({"overrides": [{"name": "a", "peer": "east", "protocol": "http"}]}), "a?peer=east",
         Dial { protocol: Some(Protocol::Http), ..Dial::default() })]
+    #[case::of_another_partition(json!({"overrides": [{"name": "a", "partition": "ap1", "protocol": "http"}]}), "ap1/default/a",
+        Dial { protocol: Some(Protocol::Http), ..Dial::default() })]
+    #[case::of_the_same_name_in_ours(json!({"overrides": [{"name": "a", "partition": "ap1", "protocol": "http"}]}), "a", Dial::default())]
     #[case::field_by_field(
         json!({
             "defaults": {"connectTimeoutMs": 100, "meshGateway": {"mode": "local"}, "limits": {"maxConnections": 1}},

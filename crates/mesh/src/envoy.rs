@@ -167,6 +167,8 @@ mod conformance;
 #[cfg(test)]
 mod federation;
 #[cfg(test)]
+mod partitions;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod queries;

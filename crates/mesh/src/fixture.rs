@@ -6,11 +6,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::catalog::Catalog;
+use crate::config::Home;
 use crate::config::accept::{Resource, accept};
 use crate::intentions::Intention;
 use crate::names::Names;
 use crate::objects::{pod, service, slice};
 use crate::registration::{Instance, Scope, register};
+use crate::tenancy::Tenancy;
 use crate::world::World;
 
 /// Trust domain of the worlds.
@@ -30,6 +32,18 @@ pub(crate) fn annotated(
     entries: &[(&str, &str, Value)],
     annotations: &[(&str, &str, &str)],
 ) -> World {
+    tenant(names, &Tenancy::default(), default_intention, entries, annotations)
+}
+
+/// As [`annotated`], in a partition.
+pub(crate) fn tenant(
+    names: &[&str],
+    tenancy: &Tenancy,
+    default_intention: Intention,
+    entries: &[(&str, &str, Value)],
+    annotations: &[(&str, &str, &str)],
+) -> World {
+    let home = Home { tenancy: tenancy.clone(), ..Home::new("dc1") };
     let mut instances = Vec::new();
     for (i, name) in names.iter().enumerate() {
         let address = format!("10.244.0.{}", i + 1);
@@ -41,7 +55,13 @@ pub(crate) fn annotated(
             BTreeMap::from([(("default".to_owned(), (*name).to_owned()), serde_json::from_value(pod).expect("a Pod"))]);
         let service = serde_json::from_value(service(name, &format!("10.96.0.{}", i + 1))).expect("a Service");
         let slice = serde_json::from_value(slice(name, name, &address, true)).expect("a slice");
-        let (made, refused) = register(&Scope { cluster: 0, service: &service, slices: vec![&slice], pods: &pods });
+        let (made, refused) = register(&Scope {
+            cluster: 0,
+            tenancy: &home.tenancy,
+            service: &service,
+            slices: vec![&slice],
+            pods: &pods,
+        });
         assert_eq!(refused, []);
         instances.extend(made.into_iter().map(Arc::new));
     }
@@ -56,11 +76,12 @@ pub(crate) fn annotated(
             spec: spec.clone(),
         })
         .collect();
-    let (config, verdicts) = accept(&resources, "dc1");
+    let (config, verdicts) = accept(&resources, &home);
     for (resource, verdict) in verdicts {
         assert_eq!(verdict, Ok(()), "{resource:?}");
     }
-    let mut world = World::empty(Names::new("dc1", TRUST_DOMAIN), default_intention);
+    let names = Names::new("dc1", TRUST_DOMAIN).in_partition(home.tenancy.own());
+    let mut world = World::empty(names, default_intention);
     world.catalog = Catalog::new(&instances);
     world.config = config.into();
     let addressed = world.addressed();

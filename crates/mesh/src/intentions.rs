@@ -16,9 +16,16 @@ pub enum Intention {
 pub(crate) struct Rule<'a> {
     /// Name of the source service, or `*`.
     pub(crate) source: &'a str,
-    /// The mesh that the source is in, if it is not ours.
-    pub(crate) peer: Option<&'a str>,
+    /// Where the source is.
+    pub(crate) of: Origin<'a>,
     pub(crate) says: Says<'a>,
+}
+
+/// Where a source is: in a mesh that is not ours, in another partition of ours, or in our own if it is neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Origin<'a> {
+    pub(crate) peer: Option<&'a str>,
+    pub(crate) partition: Option<&'a str>,
 }
 
 /// What a rule says of its source.
@@ -59,9 +66,9 @@ pub(crate) fn rules_at<'a>(config: &'a Config, destination: &str, protocol: Prot
         let mut sources: Vec<&IntentionSource> = config.intentions.get(destination).into_iter().flatten().collect();
         sources.sort_by_key(|s| (s.name == "*", &s.name));
         for source in sources {
-            let peer = source.peer.as_deref();
-            if !rules.iter().any(|r| r.peer == peer && (r.source == "*" || r.source == source.name)) {
-                rules.push(Rule { source: &source.name, peer, says: Says::of(source, protocol) });
+            let of = Origin { peer: source.peer.as_deref(), partition: source.partition.as_deref() };
+            if !rules.iter().any(|r| r.of == of && (r.source == "*" || r.source == source.name)) {
+                rules.push(Rule { source: &source.name, of, says: Says::of(source, protocol) });
             }
         }
     }
@@ -81,7 +88,7 @@ pub(crate) fn allowed(config: &Config, default: Intention, source: &str, destina
 fn decide(config: &Config, default: Intention, source: &str, destination: &str, some_requests: bool) -> bool {
     let protocol = config.protocol(destination);
     let rules = rules_at(config, destination, protocol);
-    let mut own = rules.iter().filter(|rule| rule.peer.is_none());
+    let mut own = rules.iter().filter(|rule| rule.of == Origin::default());
     match own.find(|r| r.source == "*" || r.source == source).map(|r| r.says) {
         Some(Says::Connection(action)) => action == Action::Allow,
         Some(Says::Requests(_)) => some_requests,
@@ -117,7 +124,7 @@ mod tests {
                 spec: json!({"destination": {"name": destination}, "sources": sources}),
             })
             .collect();
-        let (config, verdicts) = accept(&resources, "dc1");
+        let (config, verdicts) = accept(&resources, &crate::config::Home::new("dc1"));
         for (resource, verdict) in verdicts {
             assert_eq!(verdict, Ok(()), "{resource:?}");
         }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ca::Leaf;
+use crate::names::DEFAULT;
 use crate::query::Queries;
 use crate::vip::VirtualIps;
 
@@ -60,6 +61,11 @@ pub(crate) struct Keeper {
     written: Arc<VirtualIps>,
     /// Its prepared queries.
     asked: Arc<Queries>,
+}
+
+/// Where what belongs to a partition is kept: beside what the default one and all of them have.
+pub(crate) fn directory(data_dir: &Path, partition: &str) -> PathBuf {
+    if partition == DEFAULT { data_dir.to_owned() } else { data_dir.join("partitions").join(partition) }
 }
 
 /// Reads what an earlier control plane left in `directory`; nothing when there was none.

@@ -12,7 +12,9 @@
 //!
 //! With [`AclOptions`] it asks for tokens, and gives them to service accounts that Kubernetes vouches for.
 //!
-//! What is absent: raft, gossip, namespaces and partitions. Objects that ask for these are reported by [`Mesh::problems`] and by
+//! Its clusters may be in several admin partitions, each with a catalogue, entries and virtual addresses of its own.
+//!
+//! What is absent: raft, gossip and namespaces. Objects that ask for these are reported by [`Mesh::problems`] and by
 //! their own `Synced` condition.
 
 mod abroad;
@@ -31,12 +33,14 @@ mod intentions;
 mod kept;
 mod mesh;
 mod names;
+mod partition;
 mod peering;
 mod place;
 mod proxies;
 mod query;
 mod registration;
 mod serve;
+mod tenancy;
 mod upstreams;
 mod vip;
 mod world;
@@ -46,7 +50,7 @@ pub use acl::{AclOptions, SelectorError};
 pub use ca::{CaError, Leaf};
 pub use intentions::Intention;
 pub use kept::KeptError;
-pub use mesh::{EnvoyTamper, Error, Mesh, MeshOptions};
+pub use mesh::{EnvoyTamper, Error, Mesh, MeshOptions, Partition, PartitionOptions};
 pub use world::Problem;
 
 #[cfg(test)]

@@ -3,28 +3,31 @@
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
+use axum::Router;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::abroad::{self, Abroad, Dial, Federation, FederationSecret};
 use crate::acl::{AclOptions, Acls, SelectorError};
-use crate::ca::{Authority, CaError, Leaf, Validity, self_signed};
-use crate::cluster::{self, Change, Told};
+use crate::ca::{Authority, CaError};
+use crate::cluster::Change;
 use crate::feed::Rejected;
 use crate::intentions::Intention;
 use crate::kept::{self, Keeper, Kept, KeptError};
-use crate::names::Names;
-use crate::peering::{self, Accepted, Manager};
+use crate::names::{DEFAULT, Names};
+use crate::partition;
+use crate::peering;
 use crate::query::Queries;
-use crate::serve::{self, Gate, Shared};
+use crate::serve::{self, Gate, Routers};
+use crate::tenancy::Tenancy;
 use crate::vip::VirtualIps;
-use crate::world::{Problem, World};
+use crate::world::Problem;
 
-/// How often the age of certificates is looked at.
-const RENEW_EVERY: Duration = Duration::from_secs(3600);
+mod tenant;
+
+pub use tenant::Partition;
+use tenant::Plan;
 
 /// What a [`Mesh`] is made of. The sockets are non-blocking.
 pub struct MeshOptions {
@@ -41,6 +44,9 @@ pub struct MeshOptions {
     pub dns_tcp: TcpListener,
     /// Name of the datacenter: `dc1`.
     pub datacenter: String,
+    /// The admin partitions beside the default one, which `clusters` are in; `None` where there are no partitions, and names are those
+    /// of Consul's community edition.
+    pub partitions: Option<Vec<PartitionOptions>>,
     /// What happens where no intention says otherwise.
     pub default_intention: Intention,
     /// Who may ask for what; `None` is everybody for everything.
@@ -53,6 +59,14 @@ pub struct MeshOptions {
     pub dial: Option<Arc<dyn Dial>>,
     /// Edits what proxies get; for saboteurs. `None` in every honest run.
     pub tamper: Option<Arc<dyn EnvoyTamper>>,
+}
+
+/// An admin partition, and what is in it.
+pub struct PartitionOptions {
+    /// Its name: a DNS label.
+    pub name: String,
+    /// The Kubernetes clusters that it extends over.
+    pub clusters: Vec<kube::Client>,
 }
 
 /// Edits a proxy's Envoy configuration on its way out.
@@ -74,6 +88,14 @@ pub enum Error {
     /// The selector of the ACLs' binding rule cannot be read.
     #[error("read the selector of the binding rule")]
     Selector(#[from] SelectorError),
+    /// A partition cannot be had.
+    #[error("make the partition {name:?}: {why}")]
+    Partition {
+        /// Its name.
+        name: String,
+        /// What is wrong with it, and what to do.
+        why: &'static str,
+    },
     /// A socket is not usable.
     #[error("serve {what} on the socket that was given")]
     Socket {
@@ -86,8 +108,10 @@ pub enum Error {
 
 /// A running control plane. Dropping it stops it.
 pub struct Mesh {
-    shared: Arc<Shared>,
-    changes: mpsc::UnboundedSender<Told>,
+    /// The default partition.
+    first: Partition,
+    /// The others.
+    partitions: Vec<Partition>,
     gate: Gate,
     tasks: TaskTracker,
     /// Names of the other datacenters.
@@ -98,8 +122,8 @@ impl Mesh {
     /// Starts to follow the cluster and to serve; returns at once. Needs a tokio runtime around it.
     ///
     /// # Errors
-    /// [`Error::Ca`] when no root can be made, [`Error::Kept`] when the data directory cannot be used, [`Error::Socket`] when a
-    /// socket is not a listening, non-blocking one.
+    /// [`Error::Ca`] when no root can be made, [`Error::Kept`] when the data directory cannot be used, [`Error::Partition`] when a name is
+    /// none for a partition or there are too many, [`Error::Socket`] when a socket is not a listening, non-blocking one.
     pub fn start(options: MeshOptions) -> Result<Self, Error> {
         let MeshOptions {
             clusters,
@@ -108,6 +132,7 @@ impl Mesh {
             dns_udp,
             dns_tcp,
             datacenter,
+            partitions,
             default_intention,
             acls,
             data_dir,
@@ -115,6 +140,8 @@ impl Mesh {
             dial,
             tamper,
         } = options;
+        let tenancies = tenancies(partitions.as_deref())?;
+        let is_on = partitions.is_some();
         let kept = data_dir.as_deref().map(kept::read).transpose()?.flatten();
         let kept = match (kept, federation.as_ref().and_then(|federation| federation.secret.clone())) {
             (Some(kept), Some(FederationSecret { trust_domain, root })) => Some(Kept { trust_domain, root, ..kept }),
@@ -129,175 +156,178 @@ impl Mesh {
             Some(kept) => (Authority::resume(names.clone(), kept.root)?, kept.vips, kept.queries),
             None => (Authority::new(names.clone())?, VirtualIps::default(), Queries::default()),
         };
-        let acls = acls.map(|acls| Acls::start(acls, clusters.clone(), data_dir.clone())).transpose()?;
-        let keep = |directory: PathBuf| {
-            let (root, vips, queries) = (authority.root().clone(), vips.clone(), queries.clone());
-            Keeper::start(&directory, Kept { trust_domain, root, vips, queries })
-        };
-        let keeper = data_dir.map(keep).transpose()?;
+        if let (Some(_), Some([other, ..])) = (&acls, partitions.as_deref()) {
+            return Err(refuse(&other.name, "servers with ACLs have one partition; leave out the others, or the ACLs"));
+        }
+        let mut acls = acls.map(|acls| Acls::start(acls, clusters.clone(), data_dir.clone())).transpose()?;
         let foreign = Authority::new(Names::new(&datacenter, &format!("{}.consul", uuid())))?;
-        let first = World {
-            index: first_index(),
-            clusters: clusters.len(),
-            vips: Arc::new(vips),
-            queries: Arc::new(queries),
-            ..World::empty(names, default_intention)
-        };
-        let (worlds, world) = watch::channel(Arc::new(first));
-        let (changes, incoming) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(world, authority, foreign, tamper).with_acls(acls));
-        let gate = Gate::default();
-        let tasks = TaskTracker::new();
-        let cancel = gate.stopped();
-        if shared.acls().is_some() {
-            tasks.spawn(cancel.clone().run_until_cancelled_owned(sweep(shared.clone())));
-        }
-        for (place, client) in clusters.iter().enumerate() {
-            let follow = cluster::follow(place, client.clone(), changes.clone());
-            tasks.spawn(cancel.clone().run_until_cancelled_owned(follow));
-        }
+        let address = feed.local_addr().map_err(|source| Error::Socket { what: "the feed", source })?.to_string();
         let primary = federation.as_ref().map(|federation| Arc::from(federation.primary.as_str()));
         let primary = primary.filter(|name: &Arc<str>| **name != datacenter);
+        let clusters = std::iter::once(clusters).chain(partitions.into_iter().flatten().map(|part| part.clusters));
+        let directories = tenancies.iter().map(|tenancy| Some(kept::directory(data_dir.as_deref()?, tenancy.own())));
+        let directories: Vec<Option<PathBuf>> = directories.collect();
+        let others = directories.iter().skip(1).map(|directory| match directory {
+            Some(directory) => kept::read(directory).map(|kept| kept.map(|kept| (kept.vips, kept.queries))),
+            None => Ok(None),
+        });
+        let others: Vec<Option<(VirtualIps, Queries)>> = others.collect::<Result<_, _>>()?;
+        let mut memories = std::iter::once(Some((vips, queries))).chain(others).collect::<Vec<_>>();
+        for i in 0..memories.len() {
+            if memories[i].is_none() {
+                let taken = memories.iter().flatten().map(|(vips, _)| vips);
+                let vips = VirtualIps::beside(taken).ok_or_else(|| refuse(tenancies[i].own(), TOO_MANY))?;
+                memories[i] = Some((vips, Queries::default()));
+            }
+        }
+        let (gate, tasks) = (Gate::default(), TaskTracker::new());
+        let mut started = Vec::new();
+        let each = tenancies.into_iter().zip(clusters).zip(memories.into_iter().flatten()).zip(directories);
+        for (((tenancy, clusters), (vips, queries)), directory) in each {
+            let keep = |directory: PathBuf| {
+                let (root, vips, queries) = (authority.root().clone(), vips.clone(), queries.clone());
+                Keeper::start(&directory, Kept { trust_domain: trust_domain.clone(), root, vips, queries })
+            };
+            let plan = Plan {
+                names: names.in_partition(tenancy.own()),
+                clusters,
+                default_intention,
+                keeper: directory.map(keep).transpose()?,
+                vips,
+                queries,
+                authority: authority.in_partition(tenancy.own()),
+                foreign: foreign.in_partition(tenancy.own()),
+                tenancy,
+                primary: primary.clone(),
+                dial: dial.clone(),
+                address: address.clone(),
+                acls: acls.take(),
+                tamper: tamper.clone(),
+            };
+            started.push(Partition::start(plan, &gate, &tasks));
+        }
+        for (from, to) in started.iter().flat_map(|from| started.iter().map(move |to| (from, to))) {
+            if from.name() != to.name() {
+                let tell =
+                    partition::tell(from.shared.worlds(), from.name().into(), to.name().into(), to.changes.clone());
+                tasks.spawn(gate.stopped().run_until_cancelled_owned(tell));
+            }
+        }
+        let first = started.remove(0);
         let mut others: Vec<Arc<str>> = Vec::new();
         if let Some(Federation { others: all, dial, .. }) = federation {
             for (name, server) in all {
                 let name: Arc<str> = name.into();
                 others.push(name.clone());
-                let follow = abroad::follow(name, server, dial.clone(), changes.clone());
-                tasks.spawn(cancel.clone().run_until_cancelled_owned(follow));
+                let follow = abroad::follow(name, server, dial.clone(), first.changes.clone());
+                tasks.spawn(gate.stopped().run_until_cancelled_owned(follow));
             }
         }
-        let (peerings, wanted) = watch::channel(Vec::new());
-        let accepted = Arc::new(Accepted::default());
-        if let (Some(dial), Some(client)) = (dial, clusters.first()) {
-            let address = feed.local_addr().map_err(|source| Error::Socket { what: "the feed", source })?;
-            let manager = Manager {
-                client: client.clone(),
-                accepted: accepted.clone(),
-                changes: changes.clone(),
-                worlds: shared.worlds(),
-                roots: shared.authority.root_pem(),
-                address: address.to_string(),
-                dial,
-            };
-            tasks.spawn(cancel.clone().run_until_cancelled_owned(manager.run(wanted)));
-        }
-        let reconcile = cluster::reconcile(clusters, primary, peerings, incoming, worlds, keeper);
-        tasks.spawn(cancel.run_until_cancelled_owned(reconcile));
-        tasks.spawn(gate.stopped().run_until_cancelled_owned(renew(changes.clone())));
+        let mesh = Self { first, partitions: started, gate, tasks, others };
+        let routers = |of: fn(&Partition) -> Router| {
+            let all = mesh.partitions().map(|partition| (partition.name().into(), of(partition)));
+            Routers::new(all.collect(), is_on)
+        };
         let socket = |what| move |source| Error::Socket { what, source };
-        let api = serve::http::router(shared.clone());
-        let api = api.merge(serve::http::query::router(shared.clone(), changes.clone()));
-        let api = api.merge(serve::acl::router(shared.clone()));
-        serve::tcp(http, api, &gate, &tasks).map_err(socket("the HTTP API"))?;
-        let proxies = serve::feed::router(shared.clone()).merge(serve::rejected::router(shared.clone()));
-        let proxies = proxies.merge(serve::acl::router(shared.clone()));
-        let proxies = proxies.merge(serve::abroad::router(shared.clone()));
-        let proxies = proxies.merge(serve::peering::router(shared.clone(), accepted, changes.clone()));
-        serve::tcp(feed, proxies, &gate, &tasks).map_err(socket("the feed"))?;
-        serve::dns::start(dns_udp, dns_tcp, shared.clone(), &gate, &tasks).map_err(socket("DNS"))?;
-        Ok(Self { shared, changes, gate, tasks, others })
+        serve::tcp(http, routers(api), &mesh.gate, &mesh.tasks).map_err(socket("the HTTP API"))?;
+        serve::tcp(feed, routers(proxies), &mesh.gate, &mesh.tasks).map_err(socket("the feed"))?;
+        serve::dns::start(dns_udp, dns_tcp, mesh.first.shared.clone(), &mesh.gate, &mesh.tasks)
+            .map_err(socket("DNS"))?;
+        Ok(mesh)
+    }
+
+    /// All of them, the default one first.
+    fn partitions(&self) -> impl Iterator<Item = &Partition> {
+        std::iter::once(&self.first).chain(&self.partitions)
+    }
+
+    /// The admin partition of this name. Where there are none, everything is in `default`.
+    #[must_use]
+    pub fn partition(&self, name: &str) -> Option<&Partition> {
+        self.partitions().find(|partition| partition.name() == name)
+    }
+
+    /// Whether every partition works with all that the others have to tell it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let knows = |here: &Partition, there: &Partition| {
+            let told = here.shared.world().partitions.get(there.name()).cloned();
+            told.is_some_and(|told| *told == partition::Told::of(&there.shared.world(), here.name()))
+        };
+        self.partitions().all(|here| self.partitions().all(|there| here.name() == there.name() || knows(here, there)))
     }
 
     /// Changes what happens where no intention says otherwise.
     pub fn set_default_intention(&self, intention: Intention) {
-        self.send(Change::Default(intention));
+        self.partitions().for_each(|partition| partition.send(Change::Default(intention)));
     }
 
     /// `<uuid>.consul`.
     #[must_use]
     pub fn trust_domain(&self) -> String {
-        self.shared.world().names.trust_domain().to_owned()
+        self.first.shared.world().names.trust_domain().to_owned()
     }
 
     /// The secret of the token with which operators may do everything; `None` where there are no ACLs.
     #[must_use]
     pub fn bootstrap_token(&self) -> Option<String> {
-        self.shared.acls().map(Acls::bootstrap_secret)
+        self.first.shared.acls().map(Acls::bootstrap_secret)
     }
 
     /// What other datacenters must share to be in one federation with this one as the primary.
     #[must_use]
     pub fn federation_secret(&self) -> FederationSecret {
-        FederationSecret { trust_domain: self.trust_domain(), root: self.shared.authority.root().clone() }
-    }
-
-    /// A certificate for a service. `service_namespace` is its Kubernetes namespace and changes nothing: in Consul's
-    /// community edition every service is in namespace `default`.
-    #[must_use]
-    pub fn issue(&self, service_namespace: &str, service: &str) -> Leaf {
-        let _ = service_namespace;
-        certain(self.shared.authority.issue(service, Validity::Now))
-    }
-
-    /// As [`Mesh::issue`], and expired an hour ago.
-    #[must_use]
-    pub fn issue_expired(&self, service_namespace: &str, service: &str) -> Leaf {
-        let _ = service_namespace;
-        certain(self.shared.authority.issue(service, Validity::Expired))
-    }
-
-    /// A certificate that claims to be the service and is signed by itself only.
-    #[must_use]
-    pub fn issue_self_signed(&self, service: &str) -> Leaf {
-        certain(self_signed(&self.shared.world().names, service))
-    }
-
-    /// A certificate of a service of the same name in another trust domain, signed by that domain's root.
-    #[must_use]
-    pub fn issue_foreign(&self, service: &str) -> Leaf {
-        certain(self.shared.foreign.issue(service, Validity::Now))
+        FederationSecret { trust_domain: self.trust_domain(), root: self.first.shared.authority.root().clone() }
     }
 
     /// The root certificates, PEM.
     #[must_use]
     pub fn roots_pem(&self) -> String {
-        self.shared.authority.root_pem()
+        self.first.shared.authority.root_pem()
     }
 
     /// Gives every proxy a new certificate, now.
     pub fn rotate_certificates(&self) {
-        self.shared.forget_leaves();
-        self.send(Change::Touch);
+        for partition in self.partitions() {
+            partition.shared.forget_leaves();
+            partition.send(Change::Touch);
+        }
     }
 
-    /// The virtual address 240.x of a service; `None` while nothing refers to it. The namespace changes nothing.
+    /// As [`Partition::virtual_ip`] of the default partition.
     #[must_use]
     pub fn virtual_ip(&self, service_namespace: &str, service: &str) -> Option<IpAddr> {
-        let _ = service_namespace;
-        self.shared.world().vips.get(service).map(IpAddr::from)
+        self.first.virtual_ip(service_namespace, service)
     }
 
-    /// The Envoy configuration that a proxy gets, private keys left out; `None` when it is not registered.
+    /// As [`Partition::proxy_config`] of the default partition.
     #[must_use]
     pub fn proxy_config(&self, proxy_id: &str) -> Option<Value> {
-        let mut resources = self.shared.render(None, proxy_id)?;
-        if let Some(secrets) = resources.get_mut("secrets").and_then(Value::as_object_mut) {
-            for certificate in secrets.values_mut().filter_map(|s| s.get_mut("tls_certificate")) {
-                certificate["private_key"] = Value::from("[left out]");
-            }
-        }
-        Some(resources)
+        self.first.proxy_config(proxy_id)
     }
 
     /// What proxies refused of their configuration, with the proxies' ids. An Envoy that refuses an update goes on with the
     /// one before, so nothing else shows it.
     #[must_use]
     pub fn rejected(&self) -> Vec<(String, Rejected)> {
-        self.shared.rejected()
+        self.partitions().flat_map(|partition| partition.shared.rejected()).collect()
     }
 
     /// What the control plane was asked for and does not do, in the order of the objects' names.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        self.shared.world().problems.to_vec()
+        let of = |partition: &Partition| {
+            let of = format!(" of partition {}", partition.name());
+            partition.problems().into_iter().map(move |problem| Problem { object: problem.object + &of, ..problem })
+        };
+        self.first.problems().into_iter().chain(self.partitions.iter().flat_map(of)).collect()
     }
 
     /// Whether this control plane works with all that another one has to tell it: as a datacenter of its federation, or as a peer
     /// that has told it anything. One that is neither has nothing to tell.
     #[must_use]
     pub fn is_abreast_of(&self, other: &Self) -> bool {
-        let (here, there) = (self.shared.world(), other.shared.world());
+        let (here, there) = (self.first.shared.world(), other.first.shared.world());
         if self.others.iter().any(|name| **name == *there.names.datacenter()) {
             return here.abroad.get(there.names.datacenter()).is_some_and(|told| **told == Abroad::of(&there));
         }
@@ -326,11 +356,6 @@ impl Mesh {
     pub async fn stopped(&self) {
         self.tasks.wait().await;
     }
-
-    fn send(&self, change: Change) {
-        // the receiver is gone only after `stop`, when changes no longer matter
-        let _ = self.changes.send((0, change));
-    }
 }
 
 impl Drop for Mesh {
@@ -339,39 +364,79 @@ impl Drop for Mesh {
     }
 }
 
-/// Has every proxy looked at now and then, so that certificates which are half through their life are replaced.
-async fn renew(changes: mpsc::UnboundedSender<Told>) {
-    loop {
-        tokio::time::sleep(RENEW_EVERY).await;
-        // as in `send`: nobody receives after `stop`
-        let _ = changes.send((0, Change::Touch));
-    }
-}
-
-/// Has the tokens of Pods that are gone taken out of force, world by world.
-async fn sweep(shared: Arc<Shared>) {
-    let mut worlds = shared.worlds();
-    while worlds.changed().await.is_ok() {
-        let world = worlds.borrow_and_update().clone();
-        if let Some(acls) = shared.acls() {
-            acls.sweep(&world.catalog);
+/// Each partition, and what it calls the others; the default one first.
+fn tenancies(partitions: Option<&[PartitionOptions]>) -> Result<Vec<Tenancy>, Error> {
+    let Some(partitions) = partitions else { return Ok(vec![Tenancy::default()]) };
+    let mut all: Vec<Arc<str>> = vec![DEFAULT.into()];
+    for PartitionOptions { name, .. } in partitions {
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let is_label = name.len() <= 63 && name.starts_with(word) && name.ends_with(word);
+        if !is_label || !name.chars().all(|c| word(c) || c == '-') {
+            return Err(refuse(name, "a name is a DNS label of small letters, digits and \"-\" in between"));
         }
+        if all.iter().any(|known| **known == **name) {
+            return Err(refuse(name, "there is one of this name; give each another"));
+        }
+        if all.len() == MOST {
+            return Err(refuse(name, TOO_MANY));
+        }
+        all.push(name.as_str().into());
     }
+    Ok(all.iter().map(|own| Tenancy::new(own, &all)).collect())
 }
 
-/// The authority has signed its own root with the same algorithm, so only a service name that no URI can hold fails.
-fn certain(leaf: Result<Leaf, CaError>) -> Leaf {
-    leaf.expect("a service name is ASCII, as Kubernetes demands")
+/// The most there are, the default one included: each has a block of virtual addresses.
+const MOST: usize = 16;
+const TOO_MANY: &str = "there are 16 with the default one, and no virtual addresses for more";
+
+fn refuse(name: &str, why: &'static str) -> Error {
+    Error::Partition { name: name.to_owned(), why }
 }
 
-/// Higher than any index of servers before these: there is no world in less than a millisecond. Who knows one of theirs is told
-/// everything, and not only what changed since a world of ours that has its number.
-fn first_index() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default().max(1)
+/// What is answered about a partition at the port of the HTTP API.
+fn api(partition: &Partition) -> Router {
+    let Partition { shared, changes, .. } = partition;
+    let api = serve::http::router(shared.clone()).merge(serve::http::query::router(shared.clone(), changes.clone()));
+    api.merge(serve::acl::router(shared.clone()))
+}
+
+/// What is answered about a partition at the port of the feed.
+fn proxies(partition: &Partition) -> Router {
+    let Partition { shared, changes, accepted, .. } = partition;
+    let proxies = serve::feed::router(shared.clone()).merge(serve::rejected::router(shared.clone()));
+    let proxies = proxies.merge(serve::acl::router(shared.clone()));
+    let proxies = proxies.merge(serve::abroad::router(shared.clone()));
+    proxies.merge(serve::peering::router(shared.clone(), accepted.clone(), changes.clone()))
 }
 
 pub(crate) fn uuid() -> String {
     let n: u128 = rand::random();
     let hex = format!("{n:032x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::two(&["ap1", "ap-2"], None)]
+    #[case::no_label(&["ap_1"], Some("make the partition \"ap_1\": a name is a DNS label"))]
+    #[case::a_way_out(&["../x"], Some("make the partition \"../x\": a name is a DNS label"))]
+    #[case::the_default_one(&["default"], Some("make the partition \"default\": there is one of this name"))]
+    #[case::twice(&["ap1", "ap1"], Some("make the partition \"ap1\": there is one of this name"))]
+    #[case::too_many(
+        &["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"], Some("make the partition \"p\": there are 16")
+    )]
+    fn names_of_partitions(#[case] names: &[&str], #[case] expected: Option<&str>) {
+        let partition = |name: &&str| PartitionOptions { name: (*name).to_owned(), clusters: Vec::new() };
+        let partitions: Vec<PartitionOptions> = names.iter().map(partition).collect();
+        match (tenancies(Some(&partitions)), expected) {
+            (Ok(all), None) => assert_eq!(all[1].listed(), format!("ap1, {DEFAULT}, ap-2")),
+            (Err(error), Some(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+            (found, _) => panic!("{found:?}"),
+        }
+    }
 }

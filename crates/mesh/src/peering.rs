@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
+use crate::partition;
 use crate::registration::Health;
 use crate::world::World;
 
@@ -36,6 +37,8 @@ pub(crate) struct Told {
     /// What the teller calls the one that is told.
     pub(crate) your_name: String,
     pub(crate) trust_domain: String,
+    /// The partition of that trust domain which tells.
+    pub(crate) partition: String,
     /// Roots of that trust domain, PEM.
     pub(crate) roots: String,
     /// Where the mesh gateways are reached from outside.
@@ -77,6 +80,7 @@ impl Told {
         Self {
             your_name: peer.to_owned(),
             trust_domain: world.names.trust_domain().to_owned(),
+            partition: world.names.partition().to_owned(),
             roots: roots.to_owned(),
             gateways: world.catalog.gateways().filter_map(|gateway| gateway.wan()).collect(),
             services: services.collect(),
@@ -94,19 +98,9 @@ impl Told {
     }
 }
 
-/// The services that are exported to a peer: by name, or all of them. Only what is there can be exported.
+/// The services that are exported to a peer.
 pub(crate) fn exports(world: &World, peer: &str) -> BTreeSet<String> {
-    let mut exported = BTreeSet::new();
-    for (service, consumers) in &world.config.exports {
-        if !consumers.iter().any(|consumer| world.config.reaches_peer(consumer, peer)) {
-            continue;
-        }
-        match service.as_str() {
-            "*" => exported.extend(world.catalog.services().map(str::to_owned)),
-            name => drop(exported.insert(name.to_owned())),
-        }
-    }
-    exported
+    partition::exports(world, |consumer| world.config.reaches_peer(consumer, peer))
 }
 
 /// What peers tell, by what they are called here. A peer that has not told anything yet is not in it.

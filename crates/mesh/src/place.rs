@@ -12,6 +12,8 @@ pub(crate) enum Place {
     Here,
     /// Those of another datacenter of the federation.
     Datacenter(Arc<str>),
+    /// Ours, in another partition.
+    Partition(Arc<str>),
     /// Those of another mesh.
     Peer(Arc<str>),
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::config::ExposePath;
 use crate::go;
+use crate::tenancy::Tenancy;
 use crate::upstreams::{self, Upstream};
 
 mod gateway;
@@ -107,6 +108,7 @@ pub(crate) enum Health {
 pub(crate) struct Scope<'a> {
     /// The cluster's place among those of the datacenter.
     pub(crate) cluster: usize,
+    pub(crate) tenancy: &'a Tenancy,
     pub(crate) service: &'a Service,
     pub(crate) slices: Vec<&'a EndpointSlice>,
     pub(crate) pods: &'a BTreeMap<(String, String), Pod>,

@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Router;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
@@ -30,6 +31,9 @@ pub(crate) mod feed;
 pub(crate) mod http;
 pub(crate) mod peering;
 pub(crate) mod rejected;
+mod routers;
+
+pub(crate) use routers::Routers;
 
 /// A leaf is replaced when it is this old: half of its life.
 const RENEW_AFTER: Duration = Duration::from_secs(36 * 3600);
@@ -188,12 +192,14 @@ impl Gate {
     }
 }
 
-/// Serves a router over HTTP/1.1 and HTTP/2 on a listener while the gate is open.
-pub(crate) fn tcp(listener: TcpListener, router: Router, gate: &Gate, tasks: &TaskTracker) -> std::io::Result<()> {
+/// Serves routers over HTTP/1.1 and HTTP/2 on a listener while the gate is open.
+pub(crate) fn tcp(listener: TcpListener, routers: Routers, gate: &Gate, tasks: &TaskTracker) -> std::io::Result<()> {
     let serve = move |stream: tokio::net::TcpStream| {
-        let router = router.clone();
+        let routers = routers.clone();
         async move {
-            let service = TowerToHyperService::new(router);
+            let service = service_fn(move |request: axum::http::Request<Incoming>| {
+                TowerToHyperService::new(routers.of(request.uri())).call(request)
+            });
             let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             // a client that goes away is no event here
             let _ = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await;

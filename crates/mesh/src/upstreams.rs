@@ -3,8 +3,11 @@
 use std::net::IpAddr;
 
 use crate::go;
+use crate::names::DEFAULT;
+use crate::partition;
 use crate::place::{GatewayMode, Place};
 use crate::query;
+use crate::tenancy::Tenancy;
 
 /// An explicit upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub(crate) struct Upstream {
     pub(crate) is_query: bool,
     /// As the annotation says; `None` when it does not.
     pub(crate) datacenter: Option<String>,
+    /// The partition that the service is in, if it is another one than ours.
+    pub(crate) partition: Option<String>,
     /// The mesh that the service is in, if it is not ours.
     pub(crate) peer: Option<String>,
     /// Through which gateways, when the annotation says so.
@@ -28,10 +33,11 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Where the service is, when `own` is our datacenter.
     pub(crate) fn place(&self, own: &str) -> Place {
-        match (&self.peer, &self.datacenter) {
-            (Some(peer), _) => Place::Peer(peer.as_str().into()),
-            (None, Some(name)) => Place::datacenter(name, own),
-            (None, None) => Place::Here,
+        match (&self.peer, &self.partition, &self.datacenter) {
+            (Some(peer), ..) => Place::Peer(peer.as_str().into()),
+            (None, Some(partition), _) => Place::Partition(partition.as_str().into()),
+            (None, None, Some(name)) => Place::datacenter(name, own),
+            (None, None, None) => Place::Here,
         }
     }
 
@@ -44,10 +50,11 @@ impl Upstream {
             Some(port) => format!("{port}.{}", self.service),
             None => self.service.clone(),
         };
-        match (&self.peer, &self.datacenter) {
-            (Some(peer), _) => crate::peering::id(&service, peer),
-            (None, Some(datacenter)) => format!("{service}?dc={datacenter}"),
-            (None, None) => service,
+        match (&self.peer, &self.partition, &self.datacenter) {
+            (Some(peer), ..) => crate::peering::id(&service, peer),
+            (None, Some(partition), _) => partition::id(&service, partition),
+            (None, None, Some(datacenter)) => format!("{service}?dc={datacenter}"),
+            (None, None, None) => service,
         }
     }
 }
@@ -61,19 +68,22 @@ pub(crate) enum UpstreamError {
     Port { port: String, raw: String },
     #[error("unsupported upstream option {option:?} in {raw:?}")]
     Option { option: String, raw: String },
+    #[error("namespace {namespace:?} of the upstream {raw:?} does not exist: there is one, {DEFAULT:?}")]
+    Namespace { namespace: String, raw: String },
     #[error("invalid upstream mesh gateway mode {mode:?} in {raw:?}")]
     GatewayMode { mode: String, raw: String },
 }
 
-/// Parses the whole annotation. `named_port` resolves the name of a container port.
+/// Parses the whole annotation, whose forms are others where there are partitions. `named_port` resolves the name of a container port.
 pub(crate) fn parse(
     annotation: &str,
+    tenancy: &Tenancy,
     named_port: impl Fn(&str) -> Option<u16>,
 ) -> Result<Vec<Upstream>, UpstreamError> {
-    annotation.split(',').map(|raw| one(raw.trim(), &named_port)).collect()
+    annotation.split(',').map(|raw| one(raw.trim(), tenancy, &named_port)).collect()
 }
 
-fn one(raw: &str, named_port: &impl Fn(&str) -> Option<u16>) -> Result<Upstream, UpstreamError> {
+fn one(raw: &str, tenancy: &Tenancy, named_port: &impl Fn(&str) -> Option<u16>) -> Result<Upstream, UpstreamError> {
     let wrong = || UpstreamError::Structure(raw.to_owned());
     let mut parts = raw.splitn(3, ':');
     let (name, port, extra) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(wrong)?, parts.next());
@@ -85,6 +95,7 @@ fn one(raw: &str, named_port: &impl Fn(&str) -> Option<u16>) -> Result<Upstream,
         service: service.to_owned(),
         is_query: false,
         datacenter: None,
+        partition: None,
         peer: None,
         gateway_mode: None,
         port: None,
@@ -99,26 +110,14 @@ fn one(raw: &str, named_port: &impl Fn(&str) -> Option<u16>) -> Result<Upstream,
         }
         return Ok(Upstream { is_query: true, ..plain(query, numbered(port.trim())?) });
     }
-    let pieces: Vec<&str> = name.split('.').collect();
-    let labeled = pieces.get(1) == Some(&"svc");
-    let (mut datacenter, mut peer) = (None, None);
-    let service = match pieces.as_slice() {
-        [service, "svc"] => *service,
-        [service, "svc", dc, "dc"] => {
-            datacenter = Some((*dc).to_owned());
-            *service
-        }
-        [service, "svc", name, "peer"] => {
-            peer = Some((*name).to_owned());
-            *service
-        }
-        [_, "svc", ..] => return Err(wrong()),
-        _ => name,
-    };
-    if service.is_empty() {
-        return Err(wrong());
+    let Named { labeled, service, namespace, place } = named(name, tenancy.is_on()).ok_or_else(wrong)?;
+    if let Some(namespace) = namespace.filter(|namespace| *namespace != DEFAULT) {
+        return Err(UpstreamError::Namespace { namespace: namespace.to_owned(), raw: raw.to_owned() });
     }
-    let mut upstream = Upstream { datacenter, peer, ..plain(service, numbered(port)?) };
+    let of = |kind: &str| place.filter(|(_, label)| *label == kind).map(|(name, _)| name);
+    let partition = tenancy.foreign(of("ap")).map(str::to_owned);
+    let (datacenter, peer) = (of("dc").map(str::to_owned), of("peer").map(str::to_owned));
+    let mut upstream = Upstream { datacenter, partition, peer, ..plain(service, numbered(port)?) };
     if let Some(extra) = extra {
         let (positional, options) = match extra.split_once('?') {
             Some((dc, options)) => (dc, options),
@@ -135,6 +134,37 @@ fn one(raw: &str, named_port: &impl Fn(&str) -> Option<u16>) -> Result<Upstream,
         }
     }
     Ok(upstream)
+}
+
+/// What is before the port.
+struct Named<'a> {
+    labeled: bool,
+    service: &'a str,
+    namespace: Option<&'a str>,
+    /// Where, and the label that says what that is: `dc`, `peer` or `ap`.
+    place: Option<(&'a str, &'a str)>,
+}
+
+/// Reads one of the forms; nothing if it is none, or has an empty part. Without tenancy a name that has no label may have dots.
+fn named(name: &str, tenancy: bool) -> Option<Named<'_>> {
+    let pieces: Vec<&str> = name.split('.').collect();
+    let labeled = pieces.get(1) == Some(&"svc");
+    let (service, namespace, place) = match (pieces.as_slice(), tenancy) {
+        ([service, "svc"], _) => (*service, None, None),
+        ([service, "svc", name, kind @ ("dc" | "peer")], false) => (*service, None, Some((*name, *kind))),
+        ([service, "svc", namespace, "ns"], true) => (*service, Some(*namespace), None),
+        ([service, "svc", namespace, "ns", name, kind @ ("dc" | "peer" | "ap")], true) => {
+            (*service, Some(*namespace), Some((*name, *kind)))
+        }
+        ([_, "svc", ..], _) => return None,
+        (_, false) => (name, None, None),
+        (_, true) => {
+            let mut parts = name.splitn(3, '.');
+            (parts.next().unwrap_or_default(), parts.next(), parts.next().map(|partition| (partition, "ap")))
+        }
+    };
+    let is_whole = !service.is_empty() && namespace != Some("") && place.is_none_or(|(name, _)| !name.is_empty());
+    is_whole.then_some(Named { labeled, service, namespace, place })
 }
 
 fn apply_option(upstream: &mut Upstream, option: &str, raw: &str) -> Result<(), UpstreamError> {
@@ -199,8 +229,35 @@ mod tests {
     #[case("prepared_query:q1:1:dc2", r#"invalid upstream local bind port "1:dc2" in "prepared_query:q1:1:dc2""#)]
     #[case("a:1:colour=red", r#"unsupported upstream option "colour" in "a:1:colour=red""#)]
     fn forms(#[case] annotation: &str, #[case] expected: &str) {
-        let parsed = parse(annotation, |name| (name == "admin").then_some(9000));
-        let shown = match parsed {
+        assert_eq!(shown(annotation, &Tenancy::default()), expected);
+    }
+
+    #[rstest]
+    #[case::plain("a:1", "a 127.0.0.1:1")]
+    #[case::with_a_namespace("a.default:1", "a 127.0.0.1:1")]
+    #[case::with_a_partition("a.default.ap1:1", "ap1/default/a 127.0.0.1:1")]
+    #[case::of_ours("a.default.default:1", "a 127.0.0.1:1")]
+    #[case::labeled("a.svc:1", "a 127.0.0.1:1")]
+    #[case::labeled_namespace("a.svc.default.ns:1", "a 127.0.0.1:1")]
+    #[case::labeled_partition("a.svc.default.ns.ap1.ap:1", "ap1/default/a 127.0.0.1:1")]
+    #[case::labeled_peer("a.svc.default.ns.p.peer:1", "a?peer=p 127.0.0.1:1")]
+    #[case::labeled_datacenter("a.svc.default.ns.dc2.dc:1", "a?dc=dc2 127.0.0.1:1")]
+    #[case::with_a_mode("a.default.ap1:1:mesh_gateway_mode=local", "ap1/default/a 127.0.0.1:1 local")]
+    #[case::of_a_partition_that_is_not_there("a.default.ap9:1", "ap9/default/a 127.0.0.1:1")]
+    #[case::of_another_namespace(
+        "a.shop.ap1:1",
+        r#"namespace "shop" of the upstream "a.shop.ap1:1" does not exist: there is one, "default""#
+    )]
+    #[case::peer_without_a_namespace("a.svc.p.peer:1", "upstream structured incorrectly: a.svc.p.peer:1")]
+    #[case::without_a_partition("a.default.:1", "upstream structured incorrectly: a.default.:1")]
+    fn forms_with_partitions(#[case] annotation: &str, #[case] expected: &str) {
+        let all = ["default".into(), "ap1".into()];
+        assert_eq!(shown(annotation, &Tenancy::new("default", &all)), expected);
+    }
+
+    fn shown(annotation: &str, tenancy: &Tenancy) -> String {
+        let parsed = parse(annotation, tenancy, |name| (name == "admin").then_some(9000));
+        match parsed {
             Ok(list) => {
                 let one = |u: &Upstream| {
                     let via = u.gateway_mode.map(|mode| format!(" {}", mode.as_str())).unwrap_or_default();
@@ -209,7 +266,6 @@ mod tests {
                 list.iter().map(one).collect::<Vec<_>>().join("|")
             }
             Err(error) => error.to_string(),
-        };
-        assert_eq!(shown, expected);
+        }
     }
 }

@@ -1,4 +1,6 @@
 //! Virtual addresses 240.0.0.0/4, one per service, kept for as long as anything refers to the service.
+//!
+//! A service has the same one in all partitions that see it, so that no two partitions may give the same: each has a block of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -16,9 +18,22 @@ pub(crate) struct VirtualIps {
     given: BTreeMap<String, Ipv4Addr>,
     free: BTreeSet<Ipv4Addr>,
     counter: u32,
+    /// The first octet after 240, from which a partition's addresses are counted; 0 for the default one.
+    #[serde(default)]
+    block: u8,
 }
 
+/// How many blocks there are: the default partition's and others.
+const BLOCKS: u8 = 16;
+
 impl VirtualIps {
+    /// None yet, of a block that none of these has; nothing when there is none left.
+    pub(crate) fn beside<'a>(others: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let taken: BTreeSet<u8> = others.into_iter().map(|other| other.block).collect();
+        let block = (1..BLOCKS).find(|block| !taken.contains(block))?;
+        Some(Self { block, ..Self::default() })
+    }
+
     /// Takes back the addresses of all services that are not `wanted`.
     pub(crate) fn retain<'a>(&mut self, wanted: impl IntoIterator<Item = &'a str>) {
         let wanted: BTreeSet<&str> = wanted.into_iter().collect();
@@ -48,12 +63,14 @@ impl VirtualIps {
         self.given.get(service).copied()
     }
 
-    /// Freed addresses go first, as in Consul; nothing when all 268 million are in use.
+    /// Freed addresses go first, as in Consul; nothing when all are in use: 268 million of the default partition, as long as it is alone.
     fn next(&mut self) -> Option<Ipv4Addr> {
         self.free.pop_first().or_else(|| {
-            (BASE + self.counter < LAST).then(|| {
+            let base = BASE + (u32::from(self.block) << 24);
+            let last = if self.block == 0 { LAST } else { base + (1 << 24) - 2 };
+            (base + self.counter < last).then(|| {
                 self.counter += 1;
-                Ipv4Addr::from(BASE + self.counter)
+                Ipv4Addr::from(base + self.counter)
             })
         })
     }
@@ -74,6 +91,19 @@ mod tests {
         assert_eq!(vips.get("a"), None);
         assert_eq!(vips.get("b"), Some(Ipv4Addr::new(240, 0, 0, 2)));
         assert_eq!(vips.get("c"), Some(Ipv4Addr::new(240, 0, 0, 1)));
+    }
+
+    #[test]
+    fn partitions_have_blocks_of_their_own() {
+        let first = VirtualIps::default();
+        let mut second = VirtualIps::beside([&first]).expect("one is left");
+        let mut third = VirtualIps::beside([&first, &second]).expect("one is left");
+        second.assign(["a"]);
+        third.assign(["a"]);
+        assert_eq!(second.get("a"), Some(Ipv4Addr::new(241, 0, 0, 1)));
+        assert_eq!(third.get("a"), Some(Ipv4Addr::new(242, 0, 0, 1)));
+        let all: Vec<VirtualIps> = (0..BLOCKS).map(|block| VirtualIps { block, ..VirtualIps::default() }).collect();
+        assert_eq!(VirtualIps::beside(&all), None);
     }
 
     #[test]

@@ -15,10 +15,11 @@ pub(crate) use news::{News, Touched};
 
 use crate::abroad::Abroad;
 use crate::catalog::Catalog;
-use crate::config::Config;
 use crate::config::accept::Resource;
+use crate::config::{Config, Home};
 use crate::intentions::Intention;
 use crate::names::Names;
+use crate::partition::{self, Partitions};
 use crate::peering::{self, Exported, Peers, Told};
 use crate::query::{Queries, Query};
 use crate::vip::VirtualIps;
@@ -51,6 +52,8 @@ pub(crate) struct World {
     pub(crate) resources: Arc<[Resource]>,
     /// What other datacenters tell of themselves, by their names.
     pub(crate) abroad: Arc<BTreeMap<Arc<str>, Arc<Abroad>>>,
+    /// What other partitions tell, by their names.
+    pub(crate) partitions: Arc<Partitions>,
     /// What peers tell, by what they are called here.
     pub(crate) peers: Arc<Peers>,
     pub(crate) queries: Arc<Queries>,
@@ -62,7 +65,7 @@ impl World {
     pub(crate) fn empty(names: Names, default_intention: Intention) -> Self {
         Self {
             index: 1,
-            config: Arc::new(Config { datacenter: names.datacenter().to_owned(), ..Config::default() }),
+            config: Arc::new(Config { home: Home::new(names.datacenter()), ..Config::default() }),
             names,
             clusters: 1,
             default_intention,
@@ -72,6 +75,7 @@ impl World {
             problems: Arc::default(),
             resources: Arc::default(),
             abroad: Arc::default(),
+            partitions: Arc::default(),
             peers: Arc::default(),
             queries: Arc::default(),
             news: News::default(),
@@ -80,10 +84,10 @@ impl World {
 
     /// What is left of it for who may read no service and no node: what is of nobody in particular.
     pub(crate) fn hidden(&self) -> Self {
-        let Config { datacenter, proxy_defaults, mesh, entries, .. } = (*self.config).clone();
+        let Config { home, proxy_defaults, mesh, entries, .. } = (*self.config).clone();
         let open = |kind: &str| matches!(kind, "proxy-defaults" | "mesh");
         let entries = entries.into_iter().filter(|(kind, _)| open(kind)).collect();
-        let config = Config { datacenter, proxy_defaults, mesh, entries, ..Config::default() };
+        let config = Config { home, proxy_defaults, mesh, entries, ..Config::default() };
         Self {
             index: self.index,
             clusters: self.clusters,
@@ -92,16 +96,18 @@ impl World {
         }
     }
 
-    /// Every service that has instances, that an entry names, or that is the same as one of a peer.
+    /// Every service that has instances, that an entry names, or that is the same as one elsewhere.
     pub(crate) fn services(&self) -> BTreeSet<&str> {
         self.catalog.services().chain(self.config.subjects()).chain(self.same()).collect()
     }
 
     /// Services of members of the default sameness group: those of the same name here fail over to them, even if none is here.
     fn same(&self) -> impl Iterator<Item = &str> {
-        let members = self.config.default_group().into_iter().flat_map(|group| &group.members);
-        let told = members.filter_map(|member| self.peers.get(member.peer.as_deref()?));
-        told.flat_map(|told| told.services.keys()).map(String::as_str)
+        let members = || self.config.default_group().into_iter().flat_map(|group| &group.members);
+        let peers = members().filter_map(|member| self.peers.get(member.peer.as_deref()?));
+        let partitions = members().filter_map(|member| self.partitions.get(member.partition.as_deref()?));
+        let of_peers = peers.flat_map(|told| told.services.keys());
+        of_peers.chain(partitions.flat_map(|told| told.services.keys())).map(String::as_str)
     }
 
     /// Names of the further ports of a service, over all instances, with the Service ports that lead to them.
@@ -136,21 +142,36 @@ impl World {
         Some((told, told.services.get(service)?))
     }
 
+    /// Every service that another partition exports to ours, by its [`partition::id`]. It has its virtual address there.
+    fn shared(&self) -> impl Iterator<Item = String> {
+        let of = |(partition, told): (&Arc<str>, &Arc<partition::Told>)| {
+            told.services.keys().map(|service| partition::id(service, partition)).collect::<Vec<_>>()
+        };
+        self.partitions.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+    }
+
+    /// A service that another partition exports to ours.
+    pub(crate) fn share(&self, service: &str, partition: &str) -> Option<&partition::Exported> {
+        self.partitions.get(partition)?.services.get(service)
+    }
+
     /// The prepared query of this name.
     pub(crate) fn query(&self, name: &str) -> Option<&Query> {
         self.queries.values().find(|query| query.name == name)
     }
 
-    /// Everything that proxies may reach without naming it: [`Self::services`] and [`Self::imported`].
+    /// Everything that proxies may reach without naming it: [`Self::services`], [`Self::imported`], and
+    /// what other partitions export.
     pub(crate) fn upstreams(&self) -> BTreeSet<String> {
-        self.services().into_iter().map(str::to_owned).chain(self.imported()).collect()
+        self.services().into_iter().map(str::to_owned).chain(self.imported()).chain(self.shared()).collect()
     }
 
     /// Whether it is one of [`Self::upstreams`].
     pub(crate) fn has_upstream(&self, id: &str) -> bool {
-        match peering::parse(id) {
-            Some((service, peer)) => self.import(service, peer).is_some(),
-            None => self.has_service(id),
+        match (peering::parse(id), partition::parse(id)) {
+            (Some((service, peer)), _) => self.import(service, peer).is_some(),
+            (None, Some((service, partition))) => self.share(service, partition).is_some(),
+            (None, None) => self.has_service(id),
         }
     }
 

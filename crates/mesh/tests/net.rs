@@ -308,6 +308,7 @@ async fn every_configuration_is_valid() -> Result<()> {
             dns_udp: ns.udp_bind(at(0))?,
             dns_tcp: ns.tcp_listen(at(0))?,
             datacenter: "dc1".into(),
+            partitions: None,
             default_intention,
             acls: None,
             data_dir: None,

@@ -33,6 +33,7 @@ pub(crate) fn serve(api: &str, intention: &str) -> Result<()> {
             dns_udp,
             dns_tcp: listener()?,
             datacenter: "dc1".into(),
+            partitions: None,
             default_intention: if intention == "allow" { Intention::Allow } else { Intention::Deny },
             acls: None,
             data_dir: None,

@@ -155,6 +155,7 @@ fn proxy_block(world: &World, instance: &Instance, merge: bool) -> Value {
             json!({
                 "DestinationType": "service", "DestinationName": u.service, "DestinationPort": u.port,
                 "Datacenter": u.datacenter, "DestinationPeer": u.peer.as_deref().unwrap_or_default(),
+                "DestinationPartition": u.partition.as_deref().unwrap_or_default(),
                 "LocalBindAddress": u.bind_address, "LocalBindPort": u.bind_port,
                 "MeshGateway": u.gateway_mode.map_or_else(|| json!({}), |mode| json!({"Mode": mode.as_str()})),
             })

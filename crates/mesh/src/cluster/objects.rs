@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::config::accept::Resource;
 use crate::intentions::Intention;
 use crate::registration::{Instance, Refused, Scope, cluster_ips, register};
+use crate::tenancy::Tenancy;
 use crate::world::Touched;
 
 /// What the watches have told so far.
@@ -119,7 +120,7 @@ impl Cluster {
             }
             Change::Touch => news.touched.everything = true,
             // they are no cluster's
-            Change::Abroad(..) | Change::Peer(..) | Change::Query(..) => {}
+            Change::Abroad(..) | Change::Partition(..) | Change::Peer(..) | Change::Query(..) => {}
         }
     }
 
@@ -129,13 +130,13 @@ impl Cluster {
     }
 
     /// Registers again what is out of date; `place` is the cluster's among those of the datacenter.
-    pub(super) fn register(&mut self, place: usize, catalog: &mut Catalog) {
+    pub(super) fn register(&mut self, place: usize, tenancy: &Tenancy, catalog: &mut Catalog) {
         for stale in std::mem::take(&mut self.news.stale) {
             let (old, refused_before) = self.registered.remove(&stale).unwrap_or_default();
             let (instances, refused) = match self.services.get(&stale) {
                 Some(service) => {
                     let slices = self.slices.of_service(&stale);
-                    register(&Scope { cluster: place, service, slices, pods: &self.pods })
+                    register(&Scope { cluster: place, tenancy, service, slices, pods: &self.pods })
                 }
                 None => Default::default(),
             };

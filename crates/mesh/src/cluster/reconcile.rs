@@ -16,6 +16,7 @@ use crate::abroad::Abroad;
 use crate::cluster;
 use crate::config::accept::{Accepted, Resource, Verdict, without_effect};
 use crate::kept::Keeper;
+use crate::partition::{self, Partitions};
 use crate::peering::{self, Peers, Told, Wanted};
 use crate::query::{self, Queries, Refused, Request};
 use crate::world::{Problem, World};
@@ -70,9 +71,10 @@ pub(crate) struct Reconciler {
     primary: Option<Arc<str>>,
     /// What other datacenters tell, and what of that is in no world yet.
     abroad: BTreeMap<Arc<str>, Arc<Abroad>>,
-    /// What peers tell, and whether that is in a world.
+    /// What other partitions tell, and peers, and whether that is in a world.
+    partitions: Partitions,
     peers: Peers,
-    has_other_peers: bool,
+    has_other_exports: bool,
     /// Requests about prepared queries that are in no world yet.
     requests: Vec<(Request, Asker)>,
     /// Who is to be told what became of those that are in the last one.
@@ -94,8 +96,9 @@ impl Reconciler {
             clusters: std::iter::repeat_with(Cluster::default).take(clusters).collect(),
             primary,
             abroad: BTreeMap::new(),
+            partitions: Partitions::new(),
             peers: Peers::new(),
-            has_other_peers: false,
+            has_other_exports: false,
             requests: Vec::new(),
             answers: Vec::new(),
             news: Unseen::default(),
@@ -117,6 +120,7 @@ impl Reconciler {
     pub(crate) fn apply(&mut self, (place, change): cluster::Told) {
         match change {
             Change::Abroad(datacenter, told) => self.hear(datacenter, *told),
+            Change::Partition(name, told) => self.hear_partition(name, told),
             Change::Peer(name, told) => self.hear_peer(name, told.map(|told| *told)),
             Change::Query(request, done) => self.requests.push((request, done)),
             change => {
@@ -133,7 +137,7 @@ impl Reconciler {
         if before.as_deref() == told.as_ref() {
             return;
         }
-        self.has_other_peers = true;
+        self.has_other_exports = true;
         let news = &mut self.news;
         // who trusts whom, and where the gateways are, is everybody's business; of its services, only those that differ
         let common = |told: &Told| Told { services: BTreeMap::new(), ..told.clone() };
@@ -148,6 +152,24 @@ impl Reconciler {
         match told {
             Some(told) => drop(self.peers.insert(name, Arc::new(told))),
             None => drop(self.peers.remove(&name)),
+        }
+    }
+
+    /// Takes in what another partition tells.
+    fn hear_partition(&mut self, name: Arc<str>, told: Arc<partition::Told>) {
+        let before = self.partitions.insert(name.clone(), told.clone());
+        if before.as_ref() == Some(&told) {
+            return;
+        }
+        self.has_other_exports = true;
+        let news = &mut self.news;
+        let before = before.unwrap_or_default();
+        news.touched.everything |= before.gateways != told.gateways;
+        let (old, new) = (&before.services, &told.services);
+        for service in old.keys().chain(new.keys()).filter(|service| old.get(*service) != new.get(*service)) {
+            news.touched.services.insert(partition::id(service, &name));
+            // somebody may fail over to it
+            news.touched.services.insert(service.clone());
         }
     }
 
@@ -200,7 +222,7 @@ impl Reconciler {
         let mut world = before.clone();
         world.index += 1;
         for (place, cluster) in self.clusters.iter_mut().enumerate() {
-            cluster.register(place, &mut world.catalog);
+            cluster.register(place, &world.config.home.tenancy, &mut world.catalog);
         }
         if self.news.entries || self.clusters.iter().any(|cluster| cluster.news.entries) {
             self.accept(&mut world, &mut say);
@@ -209,17 +231,21 @@ impl Reconciler {
             world.abroad = Arc::new(self.abroad.clone());
         }
         self.change_queries(&mut world.queries);
-        let has_other_peers = std::mem::take(&mut self.has_other_peers);
-        if has_other_peers {
+        let has_other_exports = std::mem::take(&mut self.has_other_exports);
+        if has_other_exports {
+            world.partitions = Arc::new(self.partitions.clone());
             world.peers = Arc::new(self.peers.clone());
         }
         let news = self.clusters.iter_mut().map(|cluster| std::mem::take(&mut cluster.news));
         let news = news.fold(std::mem::take(&mut self.news), Unseen::and);
         let Unseen { touched, entries, refused, default_intention, .. } = news;
-        if entries || refused {
+        let is_tenant = world.config.home.tenancy.is_on();
+        if entries || refused || is_tenant {
             let of_pods = self.clusters.iter().flat_map(Cluster::refused);
             let of_pods = of_pods.map(|(object, message)| Problem { object: object.clone(), message: message.clone() });
-            let problems: BTreeSet<Problem> = self.refused.iter().cloned().chain(of_pods).collect();
+            let of_partitions = if is_tenant { partition::unreachable(&world) } else { Vec::new() };
+            let problems = self.refused.iter().cloned().chain(of_pods).chain(of_partitions);
+            let problems: BTreeSet<Problem> = problems.collect();
             world.problems = problems.into_iter().collect();
         }
         world.default_intention = default_intention.unwrap_or(world.default_intention);
@@ -231,7 +257,7 @@ impl Reconciler {
         let is_whole = self.clusters.iter().all(Cluster::is_whole);
         let became_whole = is_whole && !std::mem::replace(&mut self.was_whole, is_whole);
         if entries
-            || has_other_peers
+            || has_other_exports
             || became_whole
             || touched.services.iter().any(|s| is_addressed(before, s) != is_addressed(&world, s))
         {
@@ -245,7 +271,7 @@ impl Reconciler {
             vips.assign(wanted());
         }
         let mut concerned: BTreeSet<String> = touched.services.clone();
-        if entries || has_other_peers {
+        if entries || has_other_exports {
             // a group leads services elsewhere that it does not name
             concerned.extend(world.services().into_iter().map(str::to_owned));
             concerned.extend(world.manual_vips.keys().cloned());
@@ -288,7 +314,7 @@ impl Reconciler {
         let before: Vec<&Resource> = first.flat_map(|(_, told)| &told.resources).collect();
         let (skip, own_resources) = (before.len(), own.iter().map(|(.., resource)| resource));
         let resources = before.into_iter().chain(own_resources).chain(last.flat_map(|(_, told)| &told.resources));
-        let (config, verdicts) = self.acceptance.accept(resources, world.names.datacenter());
+        let (config, verdicts) = self.acceptance.accept(resources, &world.config.home);
         let mut accepted = BTreeSet::new();
         self.refused.clear();
         for ((place, api, resource), (_, verdict)) in own.iter().zip(verdicts.iter().skip(skip)) {

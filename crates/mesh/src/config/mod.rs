@@ -12,13 +12,28 @@ mod schema;
 pub(crate) use inbound::Inbound;
 pub(crate) use schema::*;
 
-use crate::place::GatewayMode;
+use crate::place::{GatewayMode, Place};
+use crate::tenancy::Tenancy;
+
+/// Whose entries they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Home {
+    /// An entry that names it means what is here.
+    pub(crate) datacenter: String,
+    pub(crate) tenancy: Tenancy,
+}
+
+impl Home {
+    /// A datacenter without partitions.
+    pub(crate) fn new(datacenter: &str) -> Self {
+        Self { datacenter: datacenter.to_owned(), tenancy: Tenancy::default() }
+    }
+}
 
 /// Every accepted entry.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
-    /// Ours: an entry that names it means what is here.
-    pub(crate) datacenter: String,
+    pub(crate) home: Home,
     /// By destination, `*` included.
     pub(crate) intentions: BTreeMap<String, Vec<IntentionSource>>,
     pub(crate) service_defaults: BTreeMap<String, ServiceDefaults>,
@@ -27,7 +42,7 @@ pub(crate) struct Config {
     pub(crate) resolvers: BTreeMap<String, ServiceResolver>,
     pub(crate) routers: BTreeMap<String, ServiceRouter>,
     pub(crate) splitters: BTreeMap<String, ServiceSplitter>,
-    /// By service, `*` included: who may use it from other meshes.
+    /// By service, `*` included: who may use it from other partitions and meshes.
     pub(crate) exports: BTreeMap<String, Vec<Consumer>>,
     pub(crate) groups: BTreeMap<String, SamenessGroup>,
     /// Every one of them as it was written, by Consul's kind and name.
@@ -106,8 +121,12 @@ impl Config {
     /// Through which gateways to go to `service` at another place, unless whoever dials says otherwise.
     pub(crate) fn gateway_mode(&self, service: &str) -> GatewayMode {
         let of_service = self.service_defaults.get(service).and_then(|d| d.mesh_gateway.mode);
-        let mode = of_service.or_else(|| self.proxy_defaults.as_ref()?.mesh_gateway.mode);
-        mode.unwrap_or(GatewayMode::None)
+        of_service.unwrap_or_else(|| self.default_gateway_mode())
+    }
+
+    /// Through which gateways to go to another place, where nothing is said about the service.
+    pub(crate) fn default_gateway_mode(&self) -> GatewayMode {
+        self.proxy_defaults.as_ref().and_then(|defaults| defaults.mesh_gateway.mode).unwrap_or(GatewayMode::None)
     }
 
     /// Whether somebody to whom a service is exported is this peer.
@@ -117,9 +136,33 @@ impl Config {
         of_group || consumer.peer.as_deref() == Some(peer)
     }
 
+    /// Whether somebody to whom a service is exported is this partition.
+    pub(crate) fn reaches_partition(&self, consumer: &Consumer, partition: &str) -> bool {
+        let by_group = consumer.sameness_group.as_ref().and_then(|name| self.groups.get(name));
+        let is_member = |group: &SamenessGroup| group.members.iter().any(|m| m.partition.as_deref() == Some(partition));
+        by_group.is_some_and(is_member) || consumer.partition.as_deref() == Some(partition)
+    }
+
     /// The group that services without a resolver of their own fail over within.
     pub(crate) fn default_group(&self) -> Option<&SamenessGroup> {
         self.groups.values().find(|group| group.default_for_failover)
+    }
+
+    /// Where the members of a group are, in the group's order; here first if the group says so.
+    pub(crate) fn members(&self, group: &SamenessGroup) -> Vec<Place> {
+        let local = group.include_local.then_some(Place::Here);
+        let listed = group.members.iter().map(|member| match (&member.peer, &member.partition) {
+            (Some(peer), _) => Place::Peer(peer.as_str().into()),
+            (None, Some(partition)) => self.home.tenancy.place(partition),
+            (None, None) => Place::Here,
+        });
+        let mut places: Vec<Place> = Vec::new();
+        for place in local.into_iter().chain(listed) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
     }
 
     /// Whether proxies connect to nothing but services of the mesh.

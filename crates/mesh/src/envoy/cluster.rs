@@ -76,7 +76,11 @@ fn distinct(world: &World, name: String, (service, place): (&str, &Place), dial:
         Some(mark) => format!("{mark}~{name}"),
         None => name,
     };
-    match dial.via.filter(|via| *place != Place::Here && *via != world.config.gateway_mode(service)) {
+    let mode = match place {
+        Place::Partition(partition) => partition_mode(world, service, partition),
+        _ => world.config.gateway_mode(service),
+    };
+    match dial.via.filter(|via| *place != Place::Here && *via != mode) {
         Some(via) => format!("{}~{name}", via.as_str()),
         None => name,
     }
@@ -123,9 +127,10 @@ fn peer_instances(
     };
     endpoints(&reached, &name, resources);
     let (sni, identities) = match import {
-        Some((told, exported)) => {
-            (Names::peer_sni(service, &told.your_name, &told.trust_domain), exported.identities.as_slice())
-        }
+        Some((told, exported)) => (
+            Names::peer_sni(service, &told.partition, &told.your_name, &told.trust_domain),
+            exported.identities.as_slice(),
+        ),
         None => (name.clone(), &[][..]),
     };
     if let Some((told, _)) = import {
@@ -157,6 +162,9 @@ pub(super) fn port(
         Place::Here => {
             let instances = world.catalog.instances(service).iter();
             healthy(instances.filter(|i| i.named_port(port).is_some()))
+        }
+        Place::Partition(partition) => {
+            partitioned(world, (service, partition), dial.via, |seen| seen.ports.iter().any(|name| name == port))
         }
         Place::Datacenter(datacenter) => {
             let has_it = |seen: &&Seen| seen.ports.iter().any(|name| name == port);
@@ -199,6 +207,10 @@ fn instances(world: &World, resolved: &Resolved, target: &Target, name: String, 
             return peer_instances(world, at, dial, (name, resolved.connect_timeout), resources);
         }
         Place::Here => healthy(selected(world, target)),
+        Place::Partition(partition) => {
+            let meant = |seen: &&Seen| target.subset.as_ref().is_none_or(|subset| seen.subsets.contains(subset));
+            partitioned(world, (&target.service, partition), dial.via, meant)
+        }
         Place::Datacenter(datacenter) => {
             let meant = |seen: &&Seen| target.subset.as_ref().is_none_or(|subset| seen.subsets.contains(subset));
             abroad(world, datacenter, &target.service, dial.via, meant)
@@ -207,7 +219,7 @@ fn instances(world: &World, resolved: &Resolved, target: &Target, name: String, 
     endpoints(&reached, &name, resources);
     let mut body = eds(&name, resolved.connect_timeout, transport_socket(world, target));
     dialled::tune(dial, &mut body);
-    if dial.protocol.unwrap_or_else(|| world.config.protocol(&target.service)).http2() {
+    if dial.protocol.unwrap_or_else(|| protocol(world, target)).http2() {
         body["typed_extension_protocol_options"] = http2();
     }
     resources.cluster(name, body);
@@ -218,7 +230,7 @@ pub(super) fn healthy<'a>(instances: impl IntoIterator<Item = &'a Arc<Instance>>
     healthy.map(|i| SocketAddr::new(i.address, i.proxy_port)).collect()
 }
 
-/// Where the instances of a service in another datacenter are reached: themselves, or a gateway if any of them is healthy.
+/// Where the instances of a service in another datacenter are reached.
 fn abroad(
     world: &World,
     datacenter: &str,
@@ -227,14 +239,68 @@ fn abroad(
     meant: impl Fn(&&Seen) -> bool,
 ) -> Vec<SocketAddr> {
     let Some(abroad) = world.abroad.get(datacenter) else { return Vec::new() };
-    let seen = abroad.services.get(service).into_iter().flatten();
-    let mut healthy = seen.filter(meant).filter(|seen| seen.passing).peekable();
-    match via.unwrap_or_else(|| world.config.gateway_mode(service)) {
+    let seen = abroad.services.get(service).into_iter().flatten().filter(meant);
+    let mode = via.unwrap_or_else(|| world.config.gateway_mode(service));
+    through(world, mode, seen, &abroad.gateways)
+}
+
+/// As [`abroad`], of a service that another partition exports.
+fn partitioned(
+    world: &World,
+    (service, partition): (&str, &str),
+    via: Option<GatewayMode>,
+    meant: impl Fn(&&Seen) -> bool,
+) -> Vec<SocketAddr> {
+    let Some(told) = world.partitions.get(partition) else { return Vec::new() };
+    let Some(exported) = told.services.get(service) else { return Vec::new() };
+    let mode = via.unwrap_or_else(|| partition_mode(world, service, partition));
+    through(world, mode, exported.instances.iter().filter(meant), &told.gateways)
+}
+
+/// Through which gateways to go to a service of another partition, unless whoever dials says otherwise.
+fn partition_mode(world: &World, service: &str, partition: &str) -> GatewayMode {
+    let of_service = world.share(service, partition).and_then(|exported| exported.gateway_mode);
+    of_service.unwrap_or_else(|| world.config.default_gateway_mode())
+}
+
+/// Where instances elsewhere are reached: themselves, or a gateway if any of them is healthy.
+fn through<'a>(
+    world: &World,
+    mode: GatewayMode,
+    seen: impl Iterator<Item = &'a Seen>,
+    theirs: &[SocketAddr],
+) -> Vec<SocketAddr> {
+    let mut healthy = seen.filter(|seen| seen.passing).peekable();
+    match mode {
         _ if healthy.peek().is_none() => Vec::new(),
         GatewayMode::None => healthy.map(|seen| seen.address).collect(),
         GatewayMode::Local => world.catalog.gateways().filter_map(|gateway| gateway.lan()).collect(),
-        GatewayMode::Remote => abroad.gateways.clone(),
+        GatewayMode::Remote => theirs.to_vec(),
     }
+}
+
+/// What a target speaks.
+fn protocol(world: &World, target: &Target) -> Protocol {
+    match &target.place {
+        Place::Partition(partition) => {
+            world.share(&target.service, partition).map(|exported| exported.protocol).unwrap_or_default()
+        }
+        _ => world.config.protocol(&target.service),
+    }
+}
+
+/// Adds the cluster of a service that another partition exports, and returns its name.
+pub(super) fn shared(
+    world: &World,
+    (service, partition): (&str, &str),
+    dial: &Dial,
+    resources: &mut Resources,
+) -> String {
+    let place = Place::Partition(partition.into());
+    let target = Target { service: service.to_owned(), subset: None, place };
+    let connect_timeout = dial.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    let to = Resolved { target, failover: Vec::new(), connect_timeout, load_balancer: None, dial: dial.clone() };
+    resolved(world, &to, resources)
 }
 
 /// Adds the addresses of an EDS cluster.
@@ -330,7 +396,7 @@ pub(super) fn passthrough(
     let addresses = match &target.place {
         Place::Here => selected(world, target).into_iter().flat_map(|i| i.addresses()).collect(),
         // nobody dials by address what is behind gateways
-        Place::Datacenter(_) | Place::Peer(_) => Vec::new(),
+        Place::Datacenter(_) | Place::Partition(_) | Place::Peer(_) => Vec::new(),
     };
     (name, addresses)
 }

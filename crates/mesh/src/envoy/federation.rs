@@ -14,13 +14,10 @@ use crate::fixture::{TRUST_DOMAIN, annotated, instance};
 use crate::intentions::Intention;
 use crate::objects::{pod, service, slice};
 use crate::registration::{Scope, register};
+use crate::tenancy::Tenancy;
 
-/// Datacenter `dc1` with `client` and `google`, and a gateway at 10.244.0.9:8443 and 172.18.0.2:30443. In `dc2` there are `db`, of which
-/// one instance is not healthy, and `away`, of which none is; its gateway is 172.19.0.2:30443.
-pub(super) fn federated(upstreams: &str, entries: &[(&str, &str, Value)]) -> World {
-    let annotations = [("client", "consul.hashicorp.com/connect-service-upstreams", upstreams)];
-    let annotations = if upstreams.is_empty() { &[] } else { &annotations[..] };
-    let mut world = annotated(&["client", "google"], Intention::Allow, entries, annotations);
+/// A mesh gateway at 10.244.0.9:8443 and 172.18.0.2:30443.
+pub(super) fn gateway() -> impl Iterator<Item = Arc<Instance>> {
     let mut gateway = pod("mesh-gateway-0", "10.244.0.9", false);
     for (key, value) in
         [("gateway-kind", "mesh-gateway"), ("gateway-wan-address-source", "NodeIP"), ("gateway-wan-port", "30443")]
@@ -32,10 +29,25 @@ pub(super) fn federated(upstreams: &str, entries: &[(&str, &str, Value)]) -> Wor
     let service = serde_json::from_value(service("mesh-gateway", "10.96.0.9")).expect("a Service");
     let slice = slice("mesh-gateway", "mesh-gateway-0", "10.244.0.9", true);
     let slice = serde_json::from_value(slice).expect("a slice");
-    let (made, refused) = register(&Scope { cluster: 0, service: &service, slices: vec![&slice], pods: &pods });
+    let (made, refused) = register(&Scope {
+        cluster: 0,
+        tenancy: &Tenancy::default(),
+        service: &service,
+        slices: vec![&slice],
+        pods: &pods,
+    });
     assert_eq!(refused, []);
+    made.into_iter().map(Arc::new)
+}
+
+/// Datacenter `dc1` with `client` and `google`, and a gateway at 10.244.0.9:8443 and 172.18.0.2:30443. In `dc2` there are `db`, of which
+/// one instance is not healthy, and `away`, of which none is; its gateway is 172.19.0.2:30443.
+pub(super) fn federated(upstreams: &str, entries: &[(&str, &str, Value)]) -> World {
+    let annotations = [("client", "consul.hashicorp.com/connect-service-upstreams", upstreams)];
+    let annotations = if upstreams.is_empty() { &[] } else { &annotations[..] };
+    let mut world = annotated(&["client", "google"], Intention::Allow, entries, annotations);
     let of_services = world.catalog.services().flat_map(|name| world.catalog.instances(name)).cloned();
-    let all: Vec<Arc<Instance>> = of_services.chain(made.into_iter().map(Arc::new)).collect();
+    let all: Vec<Arc<Instance>> = of_services.chain(gateway()).collect();
     world.catalog = Catalog::new(&all);
     let seen = |last: u8, passing| Seen {
         address: SocketAddr::from(([10, 245, 0, last], 20000)),

@@ -24,11 +24,19 @@ fn exact(asked: &str, label: &str, cluster: &str) -> Value {
 pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resources) {
     let mut chains: Vec<Value> = Vec::new();
     for (datacenter, abroad) in &*world.abroad {
-        let name = world.names.gateway_sni(datacenter);
+        let name = world.names.at(&Place::Datacenter(datacenter.clone())).gateway_sni();
         cluster::passed_on(&name, &abroad.gateways, resources);
         chains.push(json!({
             "filter_chain_match": {"server_names": [format!("*.{name}")]},
             "filters": [tcp_proxy(&format!("mesh_gateway_remote.{datacenter}"), &name)],
+        }));
+    }
+    for (partition, told) in &*world.partitions {
+        let name = world.names.in_partition(partition).gateway_sni();
+        cluster::passed_on(&name, &told.gateways, resources);
+        chains.push(json!({
+            "filter_chain_match": {"server_names": [format!("*.{name}")]},
+            "filters": [tcp_proxy(&format!("mesh_gateway_remote.{partition}"), &name)],
         }));
     }
     for (peer, told) in &*world.peers {
@@ -36,11 +44,11 @@ pub(super) fn render(world: &World, instance: &Instance, resources: &mut Resourc
             let target = Target { service: service.clone(), subset: None, place: Place::Here };
             let cluster = format!("exported~{}", world.names.sni(&service, None));
             cluster::passed_on(&cluster, &cluster::healthy(cluster::selected(world, &target)), resources);
-            let asked = Names::peer_sni(&service, peer, world.names.trust_domain());
+            let asked = Names::peer_sni(&service, world.names.partition(), peer, world.names.trust_domain());
             chains.push(exact(&asked, &format!("exported.{service}.{peer}"), &cluster));
         }
         for service in told.services.keys() {
-            let asked = Names::peer_sni(service, &told.your_name, &told.trust_domain);
+            let asked = Names::peer_sni(service, &told.partition, &told.your_name, &told.trust_domain);
             cluster::passed_on(&asked, &told.gateways, resources);
             chains.push(exact(&asked, &format!("imported.{service}.{peer}"), &asked));
         }

@@ -15,6 +15,7 @@ use crate::dial::{self, Dial};
 use crate::feed::config_source;
 use crate::intentions::visible;
 use crate::names::Names;
+use crate::partition;
 use crate::peering;
 use crate::place::Place;
 use crate::registration::Instance;
@@ -55,6 +56,13 @@ impl Upstream {
             let addresses = address.into_iter().collect();
             return Self { ways: vec![Way { addresses, port: None, clients: None, direct: false, filter, resources }] };
         }
+        if let Some(shared) = partition::parse(service) {
+            let filter = shared_filter(world, shared, dial, &mut resources);
+            // what it is called by is its proxies', so that one without instances has no chain
+            let exported = world.share(shared.0, shared.1).filter(|exported| !exported.instances.is_empty());
+            let addresses = exported.and_then(|exported| exported.virtual_ip).map(IpAddr::from).into_iter().collect();
+            return Self { ways: vec![Way { addresses, port: None, clients: None, direct: false, filter, resources }] };
+        }
         let chain = Chain::of(&world.config, service, Place::Here, dial);
         let filter = upstream_filter(world, service, service, &chain, &mut resources);
         let addresses = |cluster| world.virtual_addresses(service, cluster).into_iter().collect();
@@ -82,10 +90,12 @@ impl Way {
     }
 }
 
-/// Whether the proxy may reach the service without naming it. Of what peers export to us, it may all: they enforce their own intentions.
+/// Whether the proxy may reach the service without naming it. Of what peers and other partitions export to us, it
+/// may all: they enforce their own intentions.
 pub(crate) fn is_implicit(world: &World, instance: &Instance, service: &str) -> bool {
     !instance.upstreams.iter().any(|upstream| upstream.id() == service)
         && (peering::parse(service).is_some()
+            || partition::parse(service).is_some()
             || visible(&world.config, world.default_intention, &instance.service, service))
 }
 
@@ -238,6 +248,10 @@ fn explicit_listener(world: &World, own: &str, upstream: &upstreams::Upstream, r
             let seen = world.abroad.get(datacenter).and_then(|abroad| abroad.services.get(service));
             seen.into_iter().flatten().any(|seen| seen.port_name == *port)
         }
+        Place::Partition(partition) => {
+            let exported = world.share(service, partition);
+            exported.is_some_and(|exported| exported.instances.iter().any(|seen| seen.port_name == *port))
+        }
         Place::Peer(_) => true,
     };
     let filter = match upstream.port.as_ref().filter(|port| !is_default(port)) {
@@ -252,10 +266,13 @@ fn explicit_listener(world: &World, own: &str, upstream: &upstreams::Upstream, r
             let peer = upstream.peer.as_deref().unwrap_or_default();
             peered_filter(world, (service, peer), dial, resources)
         }
-        None => {
-            let chain = Chain::of(&world.config, service, place, dial);
-            upstream_filter(world, service, &upstream.id(), &chain, resources)
-        }
+        None => match &place {
+            Place::Partition(partition) => shared_filter(world, (service, partition), dial, resources),
+            _ => {
+                let chain = Chain::of(&world.config, service, place, dial);
+                upstream_filter(world, service, &upstream.id(), &chain, resources)
+            }
+        },
     };
     let address = SocketAddr::new(upstream.bind_address, upstream.bind_port);
     let mut body = json!({
@@ -278,6 +295,19 @@ fn peered_filter(world: &World, (service, peer): (&str, &str), dial: &Dial, reso
     }
     let id = peering::id(service, peer);
     hcm::manager(&stat_prefix, protocol, ("route_config", hcm::single(&id, &id, None, &name)), Vec::new())
+}
+
+/// As that, to a service that another partition exports. Its chain is the business of that partition.
+fn shared_filter(world: &World, (service, partition): (&str, &str), dial: &Dial, resources: &mut Resources) -> Value {
+    let name = cluster::shared(world, (service, partition), dial, resources);
+    let names = world.names.in_partition(partition);
+    let (stat_prefix, told) = (names.stat_prefix(service), world.share(service, partition).map(|e| e.protocol));
+    let protocol = dial.protocol.or(told).unwrap_or_default();
+    if !protocol.http_like() {
+        return tcp_proxy(&stat_prefix, &name);
+    }
+    let routes = hcm::single(&partition::id(service, partition), &names.dotted(service), None, &name);
+    hcm::manager(&stat_prefix, protocol, ("route_config", routes), Vec::new())
 }
 
 /// The filter that sends a connection, or its requests, where the chain of `service` leads; with the clusters for it.

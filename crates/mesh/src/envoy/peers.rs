@@ -28,6 +28,7 @@ fn peered(upstreams: &str, entries: &[(&str, &str, Value)], passing: bool) -> Wo
     let told = Told {
         your_name: "west".to_owned(),
         trust_domain: PEER_TRUST_DOMAIN.to_owned(),
+        partition: "default".to_owned(),
         roots: authority.root_pem(),
         gateways: vec![SocketAddr::from(([172, 20, 0, 2], 30443))],
         services: [("db", true), ("idle", false), ("web", true)]

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use super::hcm::{self, Path};
 use super::typed;
 use crate::config::{Action, HttpMatch, Permission, Protocol};
-use crate::intentions::{Intention, Rule, Says, rules_at};
+use crate::intentions::{Intention, Origin, Rule, Says, rules_at};
+use crate::names::{DEFAULT, Names};
 use crate::world::World;
 
 /// The filter for connections.
@@ -64,11 +65,12 @@ fn rules(world: &World, service: &str, protocol: Protocol) -> Value {
 /// The source of rule `i`, without the sources of the rules before it that are within it.
 fn principal(world: &World, rules: &[Rule<'_>], i: usize) -> Value {
     let identity = |rule: &Rule<'_>| {
-        let pattern = world.names.spiffe_pattern_of(trust_domain(world, rule.peer), rule.source);
+        let (trust_domain, partition) = home(world, rule.of);
+        let pattern = Names::spiffe_pattern_of(trust_domain, partition, rule.source);
         json!({"authenticated": {"principal_name": {"safe_regex": {"regex": pattern}}}})
     };
     let rule = &rules[i];
-    let before = rules[..i].iter().filter(|other| other.peer == rule.peer);
+    let before = rules[..i].iter().filter(|other| other.of == rule.of);
     let others: Vec<Value> = match rule.source {
         "*" => before.map(|other| json!({"not_id": identity(other)})).collect(),
         _ => Vec::new(),
@@ -79,11 +81,11 @@ fn principal(world: &World, rules: &[Rule<'_>], i: usize) -> Value {
     json!({"and_ids": {"ids": std::iter::once(identity(rule)).chain(others).collect::<Vec<_>>()}})
 }
 
-/// The trust domain of a peer, or ours; nobody is in that of a peer that has not told of itself.
-fn trust_domain<'a>(world: &'a World, peer: Option<&str>) -> &'a str {
-    match peer {
-        None => world.names.trust_domain(),
-        Some(peer) => world.peers.get(peer).map_or("", |told| &told.trust_domain),
+/// The trust domain and partition of a peer, or ours; nobody is in that of a peer that has not told of itself.
+fn home<'a>(world: &'a World, of: Origin<'a>) -> (&'a str, &'a str) {
+    match of.peer {
+        None => (world.names.trust_domain(), of.partition.unwrap_or(world.names.partition())),
+        Some(peer) => world.peers.get(peer).map_or(("", DEFAULT), |told| (&told.trust_domain, &told.partition)),
     }
 }
 

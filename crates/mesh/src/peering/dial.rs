@@ -79,7 +79,7 @@ impl Dialler {
         let (mut requests, _connection) = self.connect().await?;
         let mut index = 0;
         loop {
-            let query = format!("?index={index}&wait={}s", HOLD.as_secs());
+            let query = format!("index={index}&wait={}s", HOLD.as_secs());
             let held = self.send(&mut requests, Method::GET, &query, Bytes::new());
             let Some(body) = tokio::time::timeout(HOLD + PATIENCE, held).await.context("held too long")?? else {
                 continue;
@@ -135,10 +135,11 @@ impl Dialler {
         query: &str,
         body: Bytes,
     ) -> anyhow::Result<Option<Bytes>> {
-        let Token { peer_id, establishment_secret, server_name, .. } = &self.token;
+        let Token { peer_id, establishment_secret, server_name, partition, .. } = &self.token;
+        let partition: String = partition.iter().map(|name| format!("&partition={name}")).collect();
         let request = Request::builder()
             .method(method)
-            .uri(format!("{PATH}{peer_id}{query}"))
+            .uri(format!("{PATH}{peer_id}?{query}{partition}"))
             .header(header::HOST, server_name)
             .header(header::CONTENT_TYPE, "application/json")
             .header(SECRET, establishment_secret)

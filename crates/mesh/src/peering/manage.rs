@@ -18,6 +18,7 @@ use super::token::Token;
 use crate::abroad::Dial;
 use crate::cluster::{self, Change};
 use crate::config::accept::Resource;
+use crate::names::DEFAULT;
 use crate::world::World;
 
 /// Kind of the resource that has a token made.
@@ -158,6 +159,7 @@ impl Manager {
                     ca: vec![self.roots.clone()],
                     server_addresses: vec![self.address.clone()],
                     server_name,
+                    partition: (names.partition() != DEFAULT).then(|| names.partition().to_owned()),
                     peer_id: crate::mesh::uuid(),
                     establishment_secret: crate::mesh::uuid(),
                 };

@@ -15,6 +15,9 @@ pub(super) struct Token {
     pub(super) server_addresses: Vec<String>,
     /// The name that their certificates would bear.
     pub(super) server_name: String,
+    /// The partition that accepts, if it is not the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) partition: Option<String>,
     #[serde(rename = "PeerID")]
     pub(super) peer_id: String,
     /// Whoever knows it is the other side.
@@ -54,6 +57,7 @@ mod tests {
             ca: vec!["PEM".to_owned()],
             server_addresses: vec!["172.18.255.2:8502".to_owned()],
             server_name: "server.dc1.peering.td.consul".to_owned(),
+            partition: Some("ap1".to_owned()),
             peer_id: "id".to_owned(),
             establishment_secret: "secret".to_owned(),
         };

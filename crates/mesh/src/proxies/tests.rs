@@ -13,13 +13,16 @@ use super::*;
 use crate::abroad::{Abroad, Seen};
 use crate::ca::Authority;
 use crate::cluster::{self, Change, Reconciler, Touch};
+use crate::config::{Config, Home, Protocol};
 use crate::envoy;
 use crate::feed::Update;
 use crate::intentions::Intention;
 use crate::names::Names;
 use crate::objects::{pod, service, slice};
+use crate::partition::{self, Told as Partition};
 use crate::peering::{Exported, Told as Peer};
 use crate::query::{Failover, Query, Request, Service as Asks};
+use crate::tenancy::Tenancy;
 
 const SERVICES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const KINDS: [&str; 8] = [
@@ -118,8 +121,14 @@ fn random(rng: &mut StdRng) -> Step {
                 pod["metadata"]["annotations"]["consul.hashicorp.com/connect-service-port"] = json!("http,9091");
             }
             if rng.random_bool(0.6) {
-                let forms =
-                    ["N:1234:dc2", "N.svc.east.peer:1234", "N:1234", "prepared_query:N:1234", "prepared_query:N:1234"];
+                let forms = [
+                    "N:1234:dc2",
+                    "N.svc.default.ns.east.peer:1234",
+                    "N:1234",
+                    "N.default.ap1:1234",
+                    "prepared_query:N:1234",
+                    "prepared_query:N:1234",
+                ];
                 let upstreams = forms.choose(rng).expect("not empty").replace('N', other);
                 pod["metadata"]["annotations"]["consul.hashicorp.com/connect-service-upstreams"] = json!(upstreams);
             }
@@ -168,7 +177,7 @@ fn entry(rng: &mut StdRng, name: &'static str, other: &'static str) -> (String, 
             }),
         },
         "SamenessGroup" => json!({
-            "defaultForFailover": yes, "members": [{"partition": "default"}, {"peer": "east"}],
+            "defaultForFailover": yes, "members": [{"partition": "default"}, {"partition": "ap1"}, {"peer": "east"}],
         }),
         "ServiceRouter" => json!({"routes": [
             {"match": {"http": {"pathPrefix": "/x"}}, "destination": {"service": other}},
@@ -212,9 +221,24 @@ fn peer(gateway: u8, services: BTreeMap<String, Exported>) -> Peer {
     Peer {
         your_name: "west".to_owned(),
         trust_domain: "east.consul".to_owned(),
+        partition: "default".to_owned(),
         roots: "PEM".to_owned(),
         gateways: vec![std::net::SocketAddr::from(([172, 20, 0, gateway], 30443))],
         services,
+    }
+}
+
+fn random_partition(rng: &mut StdRng) -> Partition {
+    let exported = |rng: &mut StdRng| partition::Exported {
+        protocol: *[Protocol::Tcp, Protocol::Http].choose(rng).expect("not empty"),
+        gateway_mode: None,
+        virtual_ip: Some(std::net::Ipv4Addr::new(241, 0, 0, rng.random_range(1..9))),
+        instances: random_datacenter(rng).services.remove("a").unwrap_or_default(),
+    };
+    let services = SERVICES.iter().filter(|_| rng.random_bool(0.5)).map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    Partition {
+        gateways: vec![std::net::SocketAddr::from(([172, 21, 0, rng.random_range(2..4)], 30443))],
+        services: services.into_iter().map(|service| (service, exported(rng))).collect(),
     }
 }
 
@@ -253,6 +277,8 @@ struct Bed {
     /// What the peer `east` tells, and the datacenter `dc2`.
     peer: Option<Peer>,
     abroad: Option<Abroad>,
+    /// What the partition `ap1` tells.
+    partition: Option<Arc<Partition>>,
     publish: watch::Sender<Arc<World>>,
     all: All,
     /// By proxy: the index that its client knows, and the resources.
@@ -261,7 +287,9 @@ struct Bed {
 
 /// The world before anything is known.
 fn nothing(names: Names, default_intention: Intention) -> World {
-    World { clusters: CLUSTERS, ..World::empty(names, default_intention) }
+    let tenancy = Tenancy::new("default", &["default".into(), "ap1".into()]);
+    let config = Config { home: Home { tenancy, ..Home::new("dc1") }, ..Config::default() };
+    World { clusters: CLUSTERS, config: Arc::new(config), ..World::empty(names, default_intention) }
 }
 
 impl Bed {
@@ -276,6 +304,7 @@ impl Bed {
             objects: BTreeMap::new(),
             peer: None,
             abroad: None,
+            partition: None,
             publish,
             all: All::new(shared, world),
             clients: HashMap::new(),
@@ -304,6 +333,12 @@ impl Bed {
         self.reconciler.apply((0, Change::Abroad("dc2".into(), Box::new(told))));
     }
 
+    fn hear_partition(&mut self, told: Partition) {
+        let told = Arc::new(told);
+        self.partition = Some(told.clone());
+        self.reconciler.apply((0, Change::Partition("ap1".into(), told)));
+    }
+
     fn publish(&mut self) -> Arc<World> {
         let before = self.publish.borrow().clone();
         let world = Arc::new(self.reconciler.after(&before, |_, _, _, _| {}));
@@ -320,6 +355,9 @@ impl Bed {
         }
         if let Some(told) = &self.abroad {
             reconciler.apply((0, Change::Abroad("dc2".into(), Box::new(told.clone()))));
+        }
+        if let Some(told) = &self.partition {
+            reconciler.apply((0, Change::Partition("ap1".into(), told.clone())));
         }
         let fresh = reconciler.after(&nothing(world.names.clone(), world.default_intention), |_, _, _, _| {});
         assert_eq!(world.catalog, fresh.catalog);
@@ -396,6 +434,7 @@ fn what_is_kept_is_what_is_rendered_at_once() {
                     44.. => bed.reconciler.apply((0, random_query(&mut rng))),
                     40 | 41 => bed.hear_peer(random_peer(&mut rng)),
                     42 | 43 => bed.hear_datacenter(random_datacenter(&mut rng)),
+                    38 | 39 => bed.hear_partition(random_partition(&mut rng)),
                     0 => bed.reconciler.apply((0, Change::Default(Intention::Allow))),
                     1 => bed.reconciler.apply((0, Change::Default(Intention::Deny))),
                     2 => {

@@ -42,7 +42,7 @@ pub(super) fn instance(scope: &Scope<'_>, endpoint: &Endpoint, pod: &Pod) -> Res
     };
     let upstreams = match annotation(contract::CONNECT_SERVICE_UPSTREAMS) {
         Some(_) if index > 0 => Ok(Vec::new()),
-        Some(list) => upstreams::parse(list, |name| container_port(&spec.containers, name)),
+        Some(list) => upstreams::parse(list, scope.tenancy, |name| container_port(&spec.containers, name)),
         None => Ok(Vec::new()),
     };
     Ok(Some(Instance {

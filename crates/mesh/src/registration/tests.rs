@@ -15,7 +15,7 @@ fn registered(edit: impl Fn(&mut Value, &mut Value, &mut Value)) -> (Vec<Instanc
     let service: Service = serde_json::from_value(objects.1).expect("a Service");
     let slice: EndpointSlice = serde_json::from_value(objects.2).expect("a slice");
     let pods = BTreeMap::from([(("default".to_owned(), "web-1".to_owned()), pod)]);
-    register(&Scope { cluster: 0, service: &service, slices: vec![&slice], pods: &pods })
+    register(&Scope { cluster: 0, tenancy: &Tenancy::default(), service: &service, slices: vec![&slice], pods: &pods })
 }
 
 fn annotate(pod: &mut Value, key: &str, value: &str) {

@@ -91,6 +91,7 @@ impl Bed {
             dns_udp: ns.udp_bind(at(8600))?,
             dns_tcp: ns.tcp_listen(at(8600))?,
             datacenter: "dc1".into(),
+            partitions: None,
             default_intention,
             data_dir: acls.as_ref().map(|_| directory.path().join("servers")),
             acls,

@@ -268,12 +268,13 @@ impl Bed for SimBed {
     async fn credentials(&self, certificate: &Certificate, namespace: &str, service: &str) -> Result<Credentials> {
         // somebody who may, so that nothing but the certificate can be the reason for a refusal
         const SOMEBODY: &str = "static-client";
+        let home = self.servers.partition("default")?;
         let leaf = match certificate {
             Certificate::None => None,
-            Certificate::SelfSigned => Some(self.servers.mesh().issue_self_signed(SOMEBODY)),
-            Certificate::Expired => Some(self.servers.mesh().issue_expired(namespace, SOMEBODY)),
-            Certificate::OtherTrustDomain => Some(self.servers.mesh().issue_foreign(SOMEBODY)),
-            Certificate::Of(name) => Some(self.servers.mesh().issue(namespace, name)),
+            Certificate::SelfSigned => Some(home.issue_self_signed(SOMEBODY)),
+            Certificate::Expired => Some(home.issue_expired(namespace, SOMEBODY)),
+            Certificate::OtherTrustDomain => Some(home.issue_foreign(SOMEBODY)),
+            Certificate::Of(name) => Some(home.issue(namespace, name)),
         };
         Ok(Credentials {
             identity: leaf.map(|l| (l.cert_chain_pem, l.key_pem)),

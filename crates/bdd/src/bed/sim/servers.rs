@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh::feed::Rejected;
-use mesh::{AclOptions, Federation, FederationSecret, Intention, Mesh, MeshOptions};
+use mesh::{AclOptions, Federation, FederationSecret, Intention, Mesh, MeshOptions, Partition};
 use netns::NetNs;
 use sim::Lab;
 use tokio::net::TcpStream;
@@ -105,6 +105,11 @@ impl Servers {
         Arc::clone(&self.lock().mesh)
     }
 
+    /// The admin partition of this name.
+    pub(super) fn partition(&self, name: &str) -> Result<Partition> {
+        self.mesh().partition(name).cloned().with_context(|| format!("find the partition {name}"))
+    }
+
     /// Whether these work with all that the others have to tell them. Those that are stopped tell nothing.
     pub(super) fn are_abreast_of(&self, others: &Self) -> bool {
         let (here, there) = (self.mesh(), others.mesh());
@@ -185,6 +190,7 @@ fn launch(
         dns_udp: netns.udp_bind(SocketAddr::new(*address, DNS)).context("answer DNS for the mesh's servers")?,
         dns_tcp: tcp(DNS)?,
         datacenter: datacenter.clone(),
+        partitions: None,
         default_intention,
         acls,
         data_dir: Some(data_dir.clone()),

@@ -51,7 +51,8 @@ fn targets<'a>(name: &'a str, entry: &'a ChainEntry) -> Vec<(String, &'a str, Op
     };
     match entry {
         ChainEntry::Resolver(resolver) => {
-            let redirect = resolver.redirect.iter();
+            // what another partition has of subsets and protocols is its own business
+            let redirect = resolver.redirect.iter().filter(|r| r.partition.is_none());
             redirect.map(|r| target("spec.redirect".to_owned(), &r.service, &r.service_subset)).collect()
         }
         ChainEntry::Router(router) => (router.routes.iter().enumerate())
@@ -108,7 +109,8 @@ fn redirects(config: &Config, name: &str, mistakes: &mut Mistakes) {
 
 /// The other service that a resolver sends to.
 fn redirected<'a>(config: &'a Config, service: &str) -> Option<&'a str> {
-    let to = config.resolvers.get(service)?.redirect.as_ref()?.service.as_deref()?;
+    let redirect = config.resolvers.get(service)?.redirect.as_ref().filter(|r| r.partition.is_none())?;
+    let to = redirect.service.as_deref()?;
     (to != service).then_some(to)
 }
 

@@ -13,6 +13,8 @@ pub(super) enum Role {
     Idle,
     /// It means something in another namespace, partition or cluster; the one of these that is ours may be named.
     Elsewhere,
+    /// It names a partition, which may be ours or another one.
+    Partition,
     /// To leave it out would be wrong, and it needs what is not there.
     Needs(&'static str),
 }

@@ -1,6 +1,6 @@
 //! The rules of intentions.
 
-use super::{Mistakes, ServiceIntentions, http, must};
+use super::{IntentionSource, Mistakes, ServiceIntentions, http, must};
 
 pub(super) fn check(entry: &ServiceIntentions, mistakes: &mut Mistakes) {
     let destination = entry.destination.name.as_str();
@@ -19,7 +19,13 @@ pub(super) fn check(entry: &ServiceIntentions, mistakes: &mut Mistakes) {
             }
             _ => {}
         }
-        if entry.sources[..i].iter().any(|other| other.name == source.name && other.peer == source.peer) {
+        must(source.peer.is_none() || source.partition.is_none(), mistakes, || {
+            format!("{at}: peer and partition exclude each other; a peer's partition is settled by the peering")
+        });
+        let same = |other: &IntentionSource| {
+            (&other.name, &other.peer, &other.partition) == (&source.name, &source.peer, &source.partition)
+        };
+        if entry.sources[..i].iter().any(same) {
             mistakes.push(format!("{at}: source {:?} is listed twice", source.name));
         }
         for (j, permission) in source.permissions.iter().enumerate() {

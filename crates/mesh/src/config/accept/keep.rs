@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Config, Resource, Verdict, accept, protocols};
+use super::{Config, Home, Resource, Verdict, accept, protocols};
 
 /// The resources as they were when each was last accepted, by uid.
 #[derive(Debug, Default, Clone)]
@@ -21,20 +21,20 @@ impl Accepted {
     pub(crate) fn accept<'a>(
         &mut self,
         resources: impl IntoIterator<Item = &'a Resource>,
-        datacenter: &str,
+        home: &Home,
     ) -> (Config, Vec<(&'a Resource, Verdict)>) {
         let resources: Vec<&Resource> = resources.into_iter().collect();
-        let (mut settled, any_held) = self.guarded(&resources, datacenter);
+        let (mut settled, any_held) = self.guarded(&resources, home);
         self.remember(&resources, &settled.verdicts);
         if any_held {
             // the same is held, but what it would break is known only with what was accepted beside it
-            (settled, _) = self.guarded(&resources, datacenter);
+            (settled, _) = self.guarded(&resources, home);
         }
         (settled.config, resources.into_iter().zip(settled.verdicts).collect())
     }
 
-    fn guarded(&self, resources: &[&Resource], datacenter: &str) -> (Settled, bool) {
-        protocols::guard(self, resources, |held| self.settle(resources, held, datacenter))
+    fn guarded(&self, resources: &[&Resource], home: &Home) -> (Settled, bool) {
+        protocols::guard(self, resources, |held| self.settle(resources, held, home))
     }
 
     fn remember(&mut self, resources: &[&Resource], verdicts: &[Verdict]) {
@@ -55,13 +55,13 @@ impl Accepted {
     }
 
     /// What the resources come to when those at the places `held` are as they were, or not there if they never were.
-    fn settle(&self, resources: &[&Resource], held: &BTreeSet<usize>, datacenter: &str) -> Settled {
+    fn settle(&self, resources: &[&Resource], held: &BTreeSet<usize>, home: &Home) -> Settled {
         let standing = resources.iter().enumerate().filter_map(|(place, resource)| match held.contains(&place) {
             true => Some((place, self.last(resource)?)),
             false => Some((place, *resource)),
         });
         let mut standing: Vec<(usize, &Resource)> = standing.collect();
-        let (mut config, judged) = accept(standing.iter().map(|(_, resource)| *resource), datacenter);
+        let (mut config, judged) = accept(standing.iter().map(|(_, resource)| *resource), home);
         let mut verdicts: Vec<Verdict> = vec![Ok(()); resources.len()];
         let mut kept = BTreeSet::new();
         for ((place, resource), (_, verdict)) in standing.iter_mut().zip(judged) {
@@ -75,7 +75,7 @@ impl Accepted {
         works.retain(|place| verdicts[*place].is_ok());
         if !kept.is_empty() {
             let judged;
-            (config, judged) = accept(standing.iter().map(|(_, resource)| *resource), datacenter);
+            (config, judged) = accept(standing.iter().map(|(_, resource)| *resource), home);
             let in_force = standing.iter().zip(judged).filter(|(_, (_, verdict))| verdict.is_ok());
             works = in_force.map(|((place, _), _)| *place).collect();
         }
@@ -106,16 +106,16 @@ mod tests {
         let mut accepted = Accepted::default();
         let mut step = |protocol: &str| {
             let resources = [defaults(protocol)];
-            let (config, verdicts) = accepted.accept(&resources, "dc1");
+            let (config, verdicts) = accepted.accept(&resources, &Home::new("dc1"));
             (config.protocol("web"), verdicts[0].1.is_ok())
         };
         assert_eq!(step("grpc"), (Protocol::Grpc, true));
         assert_eq!(step("gopher"), (Protocol::Grpc, false));
         assert_eq!(step("http"), (Protocol::Http, true));
         assert_eq!(step("gopher"), (Protocol::Http, false));
-        assert!(accepted.accept(&[], "dc1").0.service_defaults.is_empty());
+        assert!(accepted.accept(&[], &Home::new("dc1")).0.service_defaults.is_empty());
         let mut again = defaults("gopher");
         again.uid = "2".into();
-        assert!(accepted.accept(&[again], "dc1").0.service_defaults.is_empty());
+        assert!(accepted.accept(&[again], &Home::new("dc1")).0.service_defaults.is_empty());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In a path `[]` stands for any index, `*` for any key, `**` for anything below.
 
-use super::fields::Role::{self, Acts, Elsewhere, Idle, Needs};
+use super::fields::Role::{self, Acts, Elsewhere, Idle, Needs, Partition};
 
 const JWT: Role = Needs("a JWTProvider, which this control plane does not have");
 
@@ -31,10 +31,8 @@ pub(super) const KINDS: &[(&str, Fields)] = &[
                     "sources[].permissions[].http.header[].*",
                 ],
             ),
-            (
-                Elsewhere,
-                &["destination.namespace", "sources[].namespace", "sources[].partition", "sources[].samenessGroup"],
-            ),
+            (Partition, &["sources[].partition"]),
+            (Elsewhere, &["destination.namespace", "sources[].namespace", "sources[].samenessGroup"]),
             (JWT, &["jwt.**", "sources[].permissions[].jwt.**"]),
         ],
     ),
@@ -163,16 +161,8 @@ pub(super) const KINDS: &[(&str, Fields)] = &[
                     "loadBalancer.hashPolicies[].**",
                 ],
             ),
-            (
-                Elsewhere,
-                &[
-                    "redirect.namespace",
-                    "redirect.partition",
-                    "failover.*.namespace",
-                    "failover.*.targets[].namespace",
-                    "failover.*.targets[].partition",
-                ],
-            ),
+            (Partition, &["redirect.partition", "failover.*.targets[].partition"]),
+            (Elsewhere, &["redirect.namespace", "failover.*.namespace", "failover.*.targets[].namespace"]),
             (Idle, &["failover.*.policy.regions[]"]),
         ],
     ),
@@ -180,12 +170,13 @@ pub(super) const KINDS: &[(&str, Fields)] = &[
         "ExportedServices",
         &[
             (Acts, &["services[].name", "services[].consumers[].peer", "services[].consumers[].samenessGroup"]),
-            (Elsewhere, &["services[].namespace", "services[].consumers[].partition"]),
+            (Partition, &["services[].consumers[].partition"]),
+            (Elsewhere, &["services[].namespace"]),
         ],
     ),
     (
         "SamenessGroup",
-        &[(Acts, &["defaultForFailover", "includeLocal", "members[].peer"]), (Elsewhere, &["members[].partition"])],
+        &[(Acts, &["defaultForFailover", "includeLocal", "members[].peer"]), (Partition, &["members[].partition"])],
     ),
     (
         "ServiceRouter",

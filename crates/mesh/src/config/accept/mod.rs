@@ -48,13 +48,13 @@ type Mistakes = Vec<String>;
 /// only where two contradict each other: then, too, the first one stays.
 pub(crate) fn accept<'a>(
     resources: impl IntoIterator<Item = &'a Resource>,
-    datacenter: &str,
+    home: &Home,
 ) -> (Config, Vec<(&'a Resource, Verdict)>) {
-    let mut config = Config { datacenter: datacenter.to_owned(), ..Config::default() };
+    let mut config = Config { home: home.clone(), ..Config::default() };
     let mut verdicts: Vec<(&Resource, Verdict)> = Vec::new();
     let mut waiting = Vec::new();
     for resource in resources {
-        let verdict = match entry(resource) {
+        let verdict = match entry(resource, home) {
             Ok(Entry::Chain(name, entry)) => {
                 waiting.push((verdicts.len(), name, entry));
                 Ok(())
@@ -120,7 +120,8 @@ enum ChainEntry {
 }
 
 /// Reads a resource. What the fields are comes first: a spec with the wrong ones is not looked into.
-fn entry(resource: &Resource) -> Result<Entry, Mistakes> {
+fn entry(resource: &Resource, home: &Home) -> Result<Entry, Mistakes> {
+    let tenancy = &home.tenancy;
     let kind = resource.kind.as_str();
     if !fields::is_known(kind) {
         return Err(vec![format!("kind {kind} comes with a later issue")]);
@@ -132,15 +133,25 @@ fn entry(resource: &Resource) -> Result<Entry, Mistakes> {
         match fields::role(kind, &leaf.pattern) {
             None => mistakes.push(format!("spec.{at} is no field of a {kind}")),
             Some(Role::Needs(what)) => mistakes.push(format!("spec.{at} needs {what}: leave it out")),
-            Some(Role::Elsewhere) => {
-                let ours = matches!(last, "namespace" | "partition") && *value == DEFAULT;
-                if !ours {
-                    mistakes.push(format!(
-                        "spec.{at} is {value}: there is one namespace and partition, \"{DEFAULT}\"; others come with a \
-                         later issue"
-                    ));
-                }
+            Some(Role::Elsewhere) if last == "partition" && *value == *tenancy.own() => {}
+            Some(Role::Elsewhere) if last == "namespace" && *value == DEFAULT => {}
+            Some(Role::Partition) if value.as_str().is_some_and(|name| tenancy.knows(name)) => {}
+            Some(Role::Partition) if tenancy.is_on() => {
+                let all = tenancy.listed();
+                mistakes.push(format!("spec.{at} is {value}: there is no such partition; there are {all}"));
             }
+            Some(Role::Elsewhere) if tenancy.is_on() && last == "partition" => {
+                let own = tenancy.own();
+                mistakes
+                    .push(format!("spec.{at} is {value}: only \"{own}\", where the resource is, can be named here"));
+            }
+            Some(Role::Elsewhere) if tenancy.is_on() => {
+                mistakes.push(format!("spec.{at} is {value}: there is one namespace, \"{DEFAULT}\""));
+            }
+            Some(Role::Elsewhere | Role::Partition) => mistakes.push(format!(
+                "spec.{at} is {value}: there is one namespace and partition, \"{DEFAULT}\"; others come with a \
+                 later issue"
+            )),
             Some(Role::Acts | Role::Idle) => mistakes.extend(fields::mistake(leaf)),
         }
     });
@@ -151,7 +162,10 @@ fn entry(resource: &Resource) -> Result<Entry, Mistakes> {
     let spec = fields::set_only(&resource.spec);
     let entry = match kind {
         "ServiceIntentions" => {
-            let entry = decode(&spec)?;
+            let mut entry: ServiceIntentions = decode(&spec)?;
+            for source in &mut entry.sources {
+                source.partition = tenancy.foreign(source.partition.as_deref()).map(str::to_owned);
+            }
             intentions::check(&entry, &mut mistakes);
             Entry::Intentions(entry)
         }
@@ -172,16 +186,19 @@ fn entry(resource: &Resource) -> Result<Entry, Mistakes> {
         }
         "ExportedServices" => {
             let entry = decode(&spec)?;
-            peers::exported(&name, &entry, &mut mistakes);
+            peers::exported(&name, &entry, tenancy, &mut mistakes);
             Entry::Exported(entry)
         }
         "SamenessGroup" => {
             let entry = decode(&spec)?;
-            peers::group(&entry, &resource.namespace, &mut mistakes);
+            peers::group(&entry, &resource.namespace, tenancy, &mut mistakes);
             Entry::Group(name, entry)
         }
         "ServiceResolver" => {
-            let entry = decode(&spec)?;
+            let mut entry: ServiceResolver = decode(&spec)?;
+            if let Some(redirect) = &mut entry.redirect {
+                redirect.partition = tenancy.foreign(redirect.partition.as_deref()).map(str::to_owned);
+            }
             routing::resolver(&entry, &resource.spec, &mut mistakes);
             Entry::Chain(name, ChainEntry::Resolver(Box::new(entry)))
         }

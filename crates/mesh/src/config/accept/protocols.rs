@@ -167,7 +167,7 @@ mod tests {
             let resources: Vec<Resource> = entries.iter().map(resource).collect();
             // it stays so as long as nothing changes
             for _ in 0..2 {
-                let (config, verdicts) = accepted.accept(&resources, "dc1");
+                let (config, verdicts) = accepted.accept(&resources, &super::super::Home::new("dc1"));
                 assert_eq!(config.protocol("web").as_str(), *speaks, "{entries:?}");
                 let is_protocol = |mistake: &String| mistake.contains(" cannot become ");
                 let said: Vec<String> = verdicts

@@ -4,6 +4,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::tenancy::Tenancy;
 
 fn resource(kind: &str, name: &str, spec: Value) -> Resource {
     Resource {
@@ -20,7 +21,7 @@ fn resource(kind: &str, name: &str, spec: Value) -> Resource {
 fn verdicts(entries: &[(&str, &str, Value)]) -> Vec<Vec<String>> {
     let resources: Vec<Resource> =
         entries.iter().map(|(kind, name, spec)| resource(kind, name, spec.clone())).collect();
-    let (_, verdicts) = accept(&resources, "dc1");
+    let (_, verdicts) = accept(&resources, &Home::new("dc1"));
     verdicts.into_iter().map(|(_, verdict)| verdict.err().unwrap_or_default()).collect()
 }
 
@@ -188,7 +189,7 @@ fn the_first_resource_of_a_name_wins() {
     let mut other = resource("Mesh", "mesh", json!({"transparentProxy": {"meshDestinationsOnly": true}}));
     other.namespace = "other".into();
     let resources = [entry("first", "allow"), entry("second", "deny"), resource("Mesh", "mesh", json!({})), other];
-    let (config, verdicts) = accept(&resources, "dc1");
+    let (config, verdicts) = accept(&resources, &Home::new("dc1"));
     let refused = |place: usize| verdicts[place].1.clone().expect_err("refused");
     assert_eq!(
         refused(1),
@@ -254,5 +255,55 @@ fn what_has_no_effect_is_told() {
             "spec.config.envoy_tracing_json has no effect: this control plane does not act on it",
         ]
     );
-    assert!(accept([&defaults], "dc1").1[0].1.is_ok());
+    assert!(accept([&defaults], &Home::new("dc1")).1[0].1.is_ok());
+}
+
+/// In partition `ap1` of `default` and `ap1`.
+#[rstest]
+#[case::a_source("ServiceIntentions", "x",
+    json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "partition": "default"}]}), &[])]
+#[case::sources_of_one_name_are_different_ones("ServiceIntentions", "x", json!({"destination": {"name": "x"}, "sources": [
+    {"name": "a", "action": "allow", "partition": "default"}, {"name": "a", "action": "deny", "partition": "ap1"},
+]}), &[])]
+#[case::the_same_one_twice("ServiceIntentions", "x", json!({"destination": {"name": "x"}, "sources": [
+    {"name": "a", "action": "allow"}, {"name": "a", "action": "deny", "partition": "ap1"},
+]}), &["spec.sources[1]: source \"a\" is listed twice"])]
+#[case::a_source_nowhere("ServiceIntentions", "x",
+    json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "partition": "ap9"}]}),
+    &["spec.sources[0].partition is \"ap9\": there is no such partition; there are ap1, default"])]
+#[case::a_source_in_all("ServiceIntentions", "x",
+    json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "partition": "*"}]}),
+    &["spec.sources[0].partition is \"*\": there is no such partition"])]
+#[case::a_source_in_two_places("ServiceIntentions", "x",
+    json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "partition": "default", "peer": "p"}]}),
+    &["spec.sources[0]: peer and partition exclude each other"])]
+#[case::another_namespace("ServiceIntentions", "x",
+    json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "namespace": "shop"}]}),
+    &["spec.sources[0].namespace is \"shop\": there is one namespace, \"default\""])]
+#[case::exports("ExportedServices", "ap1", json!({"services": [{"name": "a", "consumers": [{"partition": "default"}]}]}), &[])]
+#[case::exports_of_another("ExportedServices", "default",
+    json!({"services": [{"name": "a", "consumers": [{"partition": "default"}]}]}),
+    &["metadata.name is \"default\"; exported-services must be named \"ap1\""])]
+#[case::exports_to_nobody_and_to_two("ExportedServices", "ap1",
+    json!({"services": [{"name": "a", "consumers": [{}, {"partition": "default", "peer": "p"}]}]}), &[
+    "spec.services[0].consumers[0]: exactly one of partition, peer and samenessGroup must be set",
+    "spec.services[0].consumers[1]: exactly one of partition, peer and samenessGroup must be set",
+])]
+#[case::exports_to_where_it_is("ExportedServices", "ap1", json!({"services": [{"name": "a", "consumers": [{"partition": "ap1"}]}]}),
+    &["spec.services[0].consumers[0].partition is \"ap1\", where the service is itself"])]
+#[case::a_group("SamenessGroup", "x", json!({"members": [{"partition": "default"}, {"partition": "ap1"}, {"peer": "p"}]}), &[])]
+#[case::a_group_without_ours("SamenessGroup", "x", json!({"members": [{"partition": "default"}]}),
+    &["the local partition must be a member of sameness groups"])]
+#[case::a_group_that_includes_ours("SamenessGroup", "x", json!({"includeLocal": true, "members": [{"partition": "default"}]}), &[])]
+#[case::a_redirect("ServiceResolver", "x", json!({"redirect": {"service": "y", "partition": "default"}}), &[])]
+#[case::a_route("ServiceRouter", "x", json!({"routes": [{"destination": {"service": "y", "partition": "default"}}]}),
+    &["spec.routes[0].destination.partition is \"default\": only \"ap1\", where the resource is, can be named here"])]
+fn entries_of_partitions(#[case] kind: &str, #[case] name: &str, #[case] spec: Value, #[case] expected: &[&str]) {
+    let tenancy = Tenancy::new("ap1", &["default".into(), "ap1".into()]);
+    let home = Home { tenancy, ..Home::new("dc1") };
+    let found = accept([&resource(kind, name, spec)], &home).1.remove(0).1.err().unwrap_or_default();
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.contains(expected), "{found:?} does not say {expected:?}");
+    }
 }

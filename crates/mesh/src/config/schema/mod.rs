@@ -37,6 +37,8 @@ pub(crate) struct IntentionSource {
     pub(crate) name: String,
     /// The mesh that it is in, if it is not ours.
     pub(crate) peer: Option<String>,
+    /// The partition that it is in, if it is another one of ours.
+    pub(crate) partition: Option<String>,
     pub(crate) action: Option<Action>,
     pub(crate) permissions: Vec<Permission>,
     pub(crate) description: String,
@@ -163,6 +165,7 @@ pub(crate) struct ExportedService {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Consumer {
     pub(crate) peer: Option<String>,
+    pub(crate) partition: Option<String>,
     pub(crate) sameness_group: Option<String>,
 }
 

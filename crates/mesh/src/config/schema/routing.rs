@@ -35,6 +35,7 @@ pub(crate) struct Redirect {
     pub(crate) service_subset: Option<String>,
     pub(crate) datacenter: Option<String>,
     pub(crate) peer: Option<String>,
+    pub(crate) partition: Option<String>,
     pub(crate) sameness_group: Option<String>,
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct UpstreamSettings {
     pub(crate) name: String,
     /// The mesh that it is in, if it is not ours.
     pub(crate) peer: Option<String>,
+    /// The admin partition that it is in.
+    pub(crate) partition: Option<String>,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) connect_timeout_ms: u64,
     pub(crate) limits: Option<Limits>,
