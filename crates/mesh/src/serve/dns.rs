@@ -1,4 +1,5 @@
-//! Consul DNS: names of services in the domain `consul`, as the community edition answers them.
+//! Consul DNS: names of services in the domain `consul`, as the community edition answers them; where there are admin partitions,
+//! as the Enterprise edition does.
 //!
 //! A name is read ([`name`]), its records are found in the world ([`find`]), and what does not fit is left out ([`fit`]).
 //! What Consul answers is answered even where it is no good answer: a virtual name of an unknown service gets an empty one

@@ -9,6 +9,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use super::name::{Asked, read};
 use crate::abroad::Seen;
 use crate::peering;
+use crate::place::Place;
 use crate::query;
 use crate::registration::{Health, Instance};
 use crate::world::World;
@@ -67,13 +68,15 @@ pub(super) fn find(world: &World, name: &Name, kind: RecordType, serial: u32) ->
         RecordType::SOA => return Found::records(soa(serial).into_iter().collect(), Vec::new()),
         // the servers that would be named are no nodes of this catalogue
         RecordType::NS => Found::only(ResponseCode::NoError),
-        _ => match read(labels, kind, world.names.datacenter()) {
-            Some(Asked::Virtual { service, port, peer }) => {
+        _ => match read(labels, kind, &world.config.home) {
+            Some(Asked::Virtual { service, port, place }) => {
                 let of_port = port.and_then(|port| world.vips.get(&format!("{port}.{service}")));
                 // Consul's answer about an unknown service or peer: empty, and not that there is no such name
-                let known = match peer {
-                    None => of_port.or_else(|| world.vips.get(&service)),
-                    Some(peer) => world.vips.get(&peering::id(&service, &peer)),
+                let known = match place {
+                    Place::Here | Place::Datacenter(_) => of_port.or_else(|| world.vips.get(&service)),
+                    // its address is the same in every partition
+                    Place::Partition(partition) => world.share(&service, &partition).and_then(|e| e.virtual_ip),
+                    Place::Peer(peer) => world.vips.get(&peering::id(&service, &peer)),
                 };
                 return known.map_or_else(
                     || Found::only(ResponseCode::NoError),
@@ -91,9 +94,10 @@ pub(super) fn find(world: &World, name: &Name, kind: RecordType, serial: u32) ->
                 };
             }
             Some(Asked::Address(address)) => return Found::one(name, kind, address),
-            Some(Asked::Instances { service, tag, proxies, datacenter }) => {
-                instances(world, (name, kind), (&service, proxies), tag.as_deref(), datacenter.as_deref())
+            Some(Asked::Instances { service, tag, proxies, place }) => {
+                instances(world, (name, kind), (&service, proxies), tag.as_deref(), &place)
             }
+            Some(Asked::InstancesInGroup { service, group }) => in_group(world, (name, kind), &service, &group),
             Some(Asked::Query(query)) => self::query(world, (name, kind), &query),
             Some(Asked::Node(node)) => self::node(world, name, kind, &node),
             None => Found::only(ResponseCode::NXDomain),
@@ -142,14 +146,19 @@ fn instances(
     (name, kind): (&Name, RecordType),
     (service, mut proxies): (&str, bool),
     tag: Option<&str>,
-    datacenter: Option<&str>,
+    place: &Place,
 ) -> Found {
-    let of = |service: &str| match datacenter {
-        None => world.catalog.instances(service).iter().map(|instance| Listed::of(instance)).collect(),
-        Some(datacenter) => {
+    let of = |service: &str| match place {
+        Place::Here => world.catalog.instances(service).iter().map(|instance| Listed::of(instance)).collect(),
+        Place::Datacenter(datacenter) => {
             let abroad = world.abroad.get(datacenter).and_then(|abroad| abroad.services.get(service));
             abroad.into_iter().flatten().map(Listed::abroad).collect::<Vec<_>>()
         }
+        Place::Partition(partition) => {
+            let exported = world.share(service, partition);
+            exported.into_iter().flat_map(|exported| &exported.instances).map(Listed::abroad).collect()
+        }
+        Place::Peer(_) => Vec::new(),
     };
     let mut all = of(service);
     if let Some(proxied) = service.strip_suffix(PROXY_SUFFIX).filter(|_| all.is_empty() && !proxies) {
@@ -157,7 +166,21 @@ fn instances(
     }
     let tagged = |i: &Listed<'_>| tag.is_none_or(|tag| i.tags.iter().any(|own| own.eq_ignore_ascii_case(tag)));
     let chosen = all.into_iter().filter(|i| i.passing && tagged(i));
-    listed((name, kind), chosen, proxies, datacenter.unwrap_or(world.names.datacenter()))
+    let datacenter = match place {
+        Place::Datacenter(datacenter) => datacenter,
+        _ => world.names.datacenter(),
+    };
+    listed((name, kind), chosen, proxies, datacenter)
+}
+
+/// The instances of a service in the first member that has any. Peers do not tell of theirs, and a group that is not the default one has
+/// no names.
+fn in_group(world: &World, asked: (&Name, RecordType), service: &str, group: &str) -> Found {
+    let group = world.config.groups.get(group).filter(|group| group.default_for_failover);
+    let places = group.into_iter().flat_map(|group| world.config.members(group));
+    // one that is there and has no address of the type that is asked for ends the search all the same
+    let mut found = places.map(|place| instances(world, asked, (service, false), None, &place));
+    found.find(|found| found.code == ResponseCode::NoError).unwrap_or_else(|| Found::only(ResponseCode::NXDomain))
 }
 
 /// What a prepared query finds; names are the same in large and small letters.

@@ -7,15 +7,18 @@ use std::sync::LazyLock;
 use hickory_proto::rr::rdata::opt::ClientSubnet;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rstest::rstest;
+use serde_json::json;
 
 use super::*;
 use crate::abroad::{Abroad, Seen};
-use crate::config::SamenessGroup;
-use crate::fixture::world;
+use crate::config::{Protocol, SamenessGroup};
+use crate::fixture::{tenant, world};
 use crate::intentions::Intention;
+use crate::partition;
 use crate::peering::{Exported, Told};
 use crate::query::{Failover, Query, Service};
 use crate::registration::{Health, Instance};
+use crate::tenancy::Tenancy;
 
 /// One instance of `web`, a hundred of `many`, those of `sick` and `fading` critical, that of `six` with an IPv6 address.
 static WORLD: LazyLock<World> = LazyLock::new(|| {
@@ -74,6 +77,33 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     world
 });
 
+/// Partition `default` of two, with an instance of `web`; `ap1` exports `db`, of which one of two instances is healthy. The default group
+/// tries ours first.
+static TENANT: LazyLock<World> = LazyLock::new(|| {
+    let tenancy = Tenancy::new("default", &["default".into(), "ap1".into()]);
+    let group =
+        json!({"defaultForFailover": true, "members": [{"partition": "default"}, {"partition": "ap1"}, {"peer": "p"}]});
+    let mut world = tenant(&["web"], &tenancy, Intention::Allow, &[("SamenessGroup", "all", group)], &[]);
+    let seen = |last: u8, passing| Seen {
+        address: std::net::SocketAddr::from(([10, 245, 0, last], 20000)),
+        passing,
+        subsets: BTreeSet::new(),
+        port: 8080,
+        port_name: "http".to_owned(),
+        tags: vec!["v1".to_owned()],
+        ports: Vec::new(),
+    };
+    let db = partition::Exported {
+        protocol: Protocol::Tcp,
+        gateway_mode: None,
+        virtual_ip: Some([241, 0, 0, 1].into()),
+        instances: vec![seen(1, true), seen(2, false)],
+    };
+    let told = partition::Told { services: [("db".to_owned(), db)].into(), ..partition::Told::default() };
+    world.partitions = Arc::new([("ap1".into(), Arc::new(told))].into());
+    world
+});
+
 fn exported() -> Exported {
     let (protocol, identities) = ("tcp".to_owned(), Vec::new());
     Exported { protocol, has_instances: true, passing: true, identities }
@@ -81,6 +111,10 @@ fn exported() -> Exported {
 
 /// A name, a type, and after that what is not usual: `tcp`, or the size that the client takes.
 fn asked(question: &str) -> Message {
+    asked_of(&WORLD, question)
+}
+
+fn asked_of(world: &World, question: &str) -> Message {
     let words: Vec<&str> = question.split(' ').collect();
     let mut query = Message::query();
     query.metadata.recursion_desired = true;
@@ -93,7 +127,7 @@ fn asked(question: &str) -> Message {
         query.set_edns(Edns::new()).edns.as_mut().expect("EDNS").set_max_payload(size);
     }
     let transport = if words.contains(&"tcp") { Transport::Tcp } else { Transport::Udp };
-    let bytes = answer(&WORLD, &Rights::All, &query.to_vec().expect("a query"), transport).expect("an answer");
+    let bytes = answer(world, &Rights::All, &query.to_vec().expect("a query"), transport).expect("an answer");
     let reply = Message::from_vec(&bytes).expect("a message");
     assert_eq!((reply.metadata.id, &reply.queries), (query.metadata.id, &query.queries));
     assert!(reply.metadata.recursion_desired && !reply.metadata.recursion_available);
@@ -220,14 +254,47 @@ const VIRTUAL: &str = "NoError, authoritative; 240.0.0.1; ; ";
 #[case::all_over_tcp("many.service.consul. A tcp", "NoError, authoritative; 100 A; ; ")]
 #[case::additions_go_with_their_answers("many.service.consul. SRV", "NoError, authoritative; 3 SRV; ; 3 A")]
 fn answers(#[case] question: &str, #[case] expected: &str) {
-    let reply = asked(question);
+    assert_eq!(told(&asked(question)), expected);
+}
+
+fn told(reply: &Message) -> String {
     let code = format!(
         "{:?}{}",
         reply.metadata.response_code,
         [", authoritative", ""][usize::from(!reply.metadata.authoritative)]
     );
     let sections = [&reply.answers, &reply.authorities, &reply.additionals].map(|section| shown(section));
-    assert_eq!(format!("{code}; {}", sections.join("; ")), expected);
+    format!("{code}; {}", sections.join("; "))
+}
+
+const OF_AP1: &str = "NoError, authoritative; 241.0.0.1; ; ";
+const DB: &str = "NoError, authoritative; 10.245.0.1; ; ";
+const EMPTY: &str = "NoError, authoritative; ; ; ";
+
+#[rstest]
+#[case::ours("web.virtual.consul. A", VIRTUAL)]
+#[case::ours_in_full("web.virtual.default.ns.default.ap.consul. A", VIRTUAL)]
+#[case::exported("db.virtual.default.ns.ap1.ap.consul. A", OF_AP1)]
+#[case::not_exported("web.virtual.default.ns.ap1.ap.consul. A", EMPTY)]
+#[case::of_a_partition_that_is_not_there("db.virtual.default.ns.ap9.ap.consul. A", EMPTY)]
+#[case::of_a_namespace_that_is_not_there("web.virtual.shop.ns.consul. A", EMPTY)]
+#[case::of_a_partition_and_a_datacenter("db.virtual.default.ns.ap1.ap.dc1.dc.consul. A", NOBODY)]
+#[case::instances("db.service.default.ns.ap1.ap.consul. A", DB)]
+#[case::tagged_instances("v1.db.service.default.ns.ap1.ap.dc1.dc.consul. A", DB)]
+#[case::proxies("db.connect.ap1.ap.consul. A", DB)]
+#[case::srv_of_instances(
+    "db.service.default.ns.ap1.ap.consul. SRV",
+    "NoError, authoritative; 1 1 8080 0af50001.addr.dc1.consul.; ; 0af50001.addr.dc1.consul. 10.245.0.1"
+)]
+#[case::instances_that_are_not_exported("web.service.default.ns.ap1.ap.consul. A", NOBODY)]
+#[case::instances_of_a_partition_that_is_not_there("db.service.ap9.ap.consul. A", NOBODY)]
+#[case::ours_of_the_group("web.service.default.ns.all.sg.default.ap.consul. A", WEB)]
+#[case::others_of_the_group("db.service.default.ns.all.sg.default.ap.consul. A tcp", DB)]
+#[case::nobody_of_the_group("api.service.default.ns.all.sg.default.ap.consul. A", NOBODY)]
+#[case::of_no_group("db.service.default.ns.some.sg.default.ap.consul. A", NOBODY)]
+#[case::virtual_of_the_group("web.virtual.all.sg.consul. A", VIRTUAL)]
+fn answers_with_partitions(#[case] question: &str, #[case] expected: &str) {
+    assert_eq!(told(&asked_of(&TENANT, question)), expected);
 }
 
 /// Every additional address is that of an answer that stayed.
