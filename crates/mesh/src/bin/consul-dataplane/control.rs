@@ -27,15 +27,28 @@ pub(crate) struct Control {
     client: Client<HttpConnector, Full<Bytes>>,
     server: String,
     token: Option<Token>,
+    /// What says in which partition everything is that is asked for: `&partition=ap1`.
+    partition: String,
 }
 
 impl Control {
+    /// For the servers, and the partition of the proxy.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        let partition = settings.partition.iter().map(|name| format!("&partition={name}")).collect();
+        Self { partition, ..Self::new(settings.server()) }
+    }
+
     /// For a server at `host:port`.
     pub(crate) fn new(server: String) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
-        Self { client: Client::builder(TokioExecutor::new()).build(connector), server, token: None }
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            server,
+            token: None,
+            partition: String::new(),
+        }
     }
 
     /// The same, which shows a token with every request.
@@ -51,7 +64,8 @@ impl Control {
     /// What changed for a proxy since `index`; nothing when that was nothing for a minute.
     pub(crate) async fn update(&self, node: Option<&str>, id: &str, index: u64) -> anyhow::Result<Option<Update>> {
         let node = node.map(|n| format!("&node={n}")).unwrap_or_default();
-        let path = format!("{PROXY_PATH}{id}?index={index}&wait={}s{node}", HOLD.as_secs());
+        let partition = &self.partition;
+        let path = format!("{PROXY_PATH}{id}?index={index}&wait={}s{node}{partition}", HOLD.as_secs());
         let (status, body) = tokio::time::timeout(HOLD + MARGIN, self.send(Method::GET, &path, Bytes::new()))
             .await
             .context("the server holds the question too long")??;
@@ -65,7 +79,8 @@ impl Control {
     /// Says that Envoy refused a part of its configuration.
     pub(crate) async fn rejected(&self, id: &str, rejected: &Rejected) -> anyhow::Result<()> {
         let body = serde_json::to_vec(rejected)?.into();
-        let request = Request::post(self.uri(&format!("{REJECTED_PATH}{id}"))).header(CONTENT_TYPE, "application/json");
+        let request = Request::post(self.uri(&format!("{REJECTED_PATH}{id}?{}", self.partition)))
+            .header(CONTENT_TYPE, "application/json");
         let (status, _) = self.ask(request, body).await?;
         ensure!(status.is_success(), "{status}");
         Ok(())
@@ -73,8 +88,8 @@ impl Control {
 
     /// The answer to a DNS message.
     pub(crate) async fn dns(&self, message: Vec<u8>, protocol: &str) -> anyhow::Result<Bytes> {
-        let (status, body) =
-            self.send(Method::POST, &format!("{DNS_PATH}?protocol={protocol}"), message.into()).await?;
+        let path = format!("{DNS_PATH}?protocol={protocol}{}", self.partition);
+        let (status, body) = self.send(Method::POST, &path, message.into()).await?;
         ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
         Ok(body)
     }

@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) grpc_port: u16,
     /// The Consul node that the proxy is registered at.
     pub(crate) node: Option<String>,
+    /// The admin partition that it is in, if the webhook says so.
+    pub(crate) partition: Option<String>,
     pub(crate) proxy_id: Option<String>,
     pub(crate) proxy_id_path: Option<PathBuf>,
     pub(crate) log_level: String,
@@ -57,7 +59,7 @@ const fn boolean(name: &'static str) -> Flag {
 }
 
 /// Every flag that consul-k8s may write. Those that are accepted and change nothing here are about TLS towards the
-/// servers, Enterprise tenancy and metrics.
+/// servers, Enterprise namespaces and metrics.
 const FLAGS: &[Flag] = &[
     value("addresses"),
     value("grpc-port"),
@@ -141,6 +143,7 @@ impl Settings {
             address: given.get("addresses").unwrap_or_default().to_owned(),
             grpc_port: read.or("grpc-port", 8502),
             node: given.get("service-node-name").map(str::to_owned),
+            partition: given.get("service-partition").filter(|name| !name.is_empty()).map(str::to_owned),
             proxy_id: given.get("proxy-service-id").map(str::to_owned),
             proxy_id_path: given.get("proxy-service-id-path").map(PathBuf::from),
             log_level: given.get("log-level").unwrap_or("info").to_lowercase(),
@@ -261,11 +264,13 @@ mod tests {
              -graceful-port=20600 -shutdown-drain-listeners -shutdown-grace-period-seconds=30 \
              -graceful-shutdown-path=/graceful_shutdown -startup-grace-period-seconds=0 \
              -graceful-startup-path=/graceful_startup -telemetry-prom-scrape-path=/metrics -consul-dns-bind-port=8600 \
+             -service-namespace=default -service-partition=ap1 \
              -- --base-id 1",
         )?;
         assert_eq!(settings.server(), "172.18.255.2:8502");
         assert_eq!(settings.dns, Some(SocketAddr::from(([127, 0, 0, 1], 8600))));
         assert_eq!(settings.graceful.port(), 20600);
+        assert_eq!(settings.partition.as_deref(), Some("ap1"));
         assert!(settings.drain_listeners);
         assert_eq!(settings.shutdown_grace, Duration::from_secs(30));
         assert_eq!(settings.envoy_arguments, ["--base-id", "1"]);

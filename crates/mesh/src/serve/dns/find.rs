@@ -113,7 +113,7 @@ pub(super) fn find(world: &World, name: &Name, kind: RecordType, serial: u32) ->
 pub(super) fn find_nothing(world: &World, name: &Name, kind: RecordType, serial: u32) -> Found {
     let labels: Vec<String> = name.iter().map(|label| String::from_utf8_lossy(label).to_lowercase()).collect();
     let of_consul = labels.split_last().filter(|(last, _)| *last == DOMAIN);
-    let asked = of_consul.and_then(|(_, labels)| read(labels, kind, world.names.datacenter()));
+    let asked = of_consul.and_then(|(_, labels)| read(labels, kind, &world.config.home));
     match asked {
         Some(Asked::Virtual { .. }) => Found::only(ResponseCode::ServFail),
         _ => find(&world.hidden(), name, kind, serial),
