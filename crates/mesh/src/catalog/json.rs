@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::names::DEFAULT;
 use crate::registration::{Health, Instance};
 use crate::world::World;
 
@@ -42,12 +43,26 @@ pub(crate) fn node_services(world: &World, node: &str, merge: bool) -> (Value, V
 
 /// The `Node` block.
 fn node_entry(world: &World, instance: &Instance) -> Value {
-    json!({
+    let mut entry = json!({
         "ID": "", "Node": instance.node, "Address": instance.node_address,
         "Datacenter": world.names.datacenter(), "TaggedAddresses": null,
         "Meta": {"synthetic-node": "true"},
         "CreateIndex": world.index, "ModifyIndex": world.index,
-    })
+    });
+    if world.config.home.tenancy.is_on() {
+        // nodes are in no namespace
+        entry["Partition"] = json!(world.names.partition());
+    }
+    entry
+}
+
+/// Where there are partitions, what is in one says so, and names its namespace.
+fn tenanted(world: &World, mut entry: Value) -> Value {
+    if world.config.home.tenancy.is_on() {
+        entry["Partition"] = json!(world.names.partition());
+        entry["Namespace"] = json!(DEFAULT);
+    }
+    entry
 }
 
 /// An element of `GET /v1/catalog/service/<name>`: the application, or with `proxy` the proxy.
@@ -75,7 +90,7 @@ pub(crate) fn service_entry(world: &World, instance: &Instance, proxy: bool) -> 
     if let Some(fields) = entry.as_object_mut() {
         fields.remove("Meta");
     }
-    entry
+    tenanted(world, entry)
 }
 
 /// An element of `GET /v1/health/service/<name>`.
@@ -104,12 +119,13 @@ fn check(world: &World, instance: &Instance, kind: Kind) -> Value {
         Health::NotReady => ("critical", format!("Pod {pod} is not ready")),
         Health::Terminating => ("critical", format!("Pod {pod} is terminating")),
     };
-    json!({
+    let check = json!({
         "Node": instance.node, "CheckID": format!("{}/{id}", instance.namespace),
         "Name": "Kubernetes Readiness Check", "Type": "kubernetes-readiness", "Status": status, "Output": output,
         "ServiceID": id, "ServiceName": name(instance, kind), "ServiceTags": instance.tags, "Notes": "", "Interval": "",
         "Timeout": "", "ExposedPort": 0, "Definition": {}, "CreateIndex": world.index, "ModifyIndex": world.index,
-    })
+    });
+    tenanted(world, check)
 }
 
 fn name(instance: &Instance, kind: Kind) -> String {
@@ -136,7 +152,7 @@ fn agent_service(world: &World, instance: &Instance, kind: Kind, merge: bool) ->
             }
         }
     }
-    json!({
+    let service = json!({
         "Kind": kind.as_str(),
         "ID": if kind == Kind::Application { &instance.id } else { &instance.proxy_id },
         "Service": name(instance, kind), "Tags": instance.tags, "Meta": instance.meta,
@@ -144,7 +160,8 @@ fn agent_service(world: &World, instance: &Instance, kind: Kind, merge: bool) ->
         "Weights": {"Passing": 1, "Warning": 1}, "EnableTagOverride": false,
         "Proxy": if proxy { proxy_block(world, instance, merge) } else { json!({}) },
         "Connect": {}, "CreateIndex": world.index, "ModifyIndex": world.index,
-    })
+    });
+    tenanted(world, service)
 }
 
 fn proxy_block(world: &World, instance: &Instance, merge: bool) -> Value {

@@ -24,7 +24,12 @@ pub(super) async fn exact(State(shared): State<Arc<Shared>>, query: Parameters) 
     let (source, destination) = (required(&query, "source")?, required(&query, "destination")?);
     must_read(&query, "intentions:read", destination)?;
     try_answer(&shared, &query, |world, _| {
-        let is = |i: &Value| i["SourceName"] == source && i["DestinationName"] == destination;
+        let own = world.config.home.tenancy.own();
+        let named = |i: &Value, side: &str, text: &str| {
+            let (partition, name) = split(text, own);
+            i[format!("{side}Name")] == name && i[format!("{side}Partition")] == partition
+        };
+        let is = |i: &Value| named(i, "Source", source) && named(i, "Destination", destination);
         all(world).into_iter().find(is).ok_or_else(|| (StatusCode::NOT_FOUND, "Intention not found".to_owned()))
     })
     .await
@@ -39,6 +44,15 @@ pub(super) async fn check(State(shared): State<Arc<Shared>>, query: Parameters) 
         |world, _| json!({"Allowed": allowed(&world.config, world.default_intention, source, destination)}),
     )
     .await
+}
+
+/// The partition and the name that a parameter says: `web`, `default/web`, `ap1/default/web`.
+fn split<'a>(text: &'a str, own: &'a str) -> (&'a str, &'a str) {
+    match text.split('/').collect::<Vec<_>>().as_slice() {
+        [partition, _, name] => (*partition, *name),
+        [_, name] => (own, *name),
+        _ => (own, text),
+    }
 }
 
 /// What applies to a service as a source or as a destination, what counts first first.
@@ -65,13 +79,15 @@ pub(super) async fn matching(State(shared): State<Arc<Shared>>, query: Parameter
 /// Every intention, by precedence and then by names.
 fn all(world: &World) -> Vec<Value> {
     let entries = entries(&world.config, "service-intentions", world.names.datacenter(), world.index);
+    let own = world.config.home.tenancy.own();
     let mut found = Vec::new();
     for (destination, entry) in entries.unwrap_or_default() {
         for source in entry["Sources"].as_array().into_iter().flatten() {
             let mut intention = json!({
                 "Description": source["Description"].as_str().unwrap_or_default(),
-                "SourceNS": DEFAULT, "SourcePartition": DEFAULT, "SourceName": source["Name"], "SourceType": "consul",
-                "DestinationNS": DEFAULT, "DestinationPartition": DEFAULT, "DestinationName": destination,
+                "SourceNS": DEFAULT, "SourcePartition": source["Partition"].as_str().unwrap_or(own),
+                "SourceName": source["Name"], "SourceType": "consul",
+                "DestinationNS": DEFAULT, "DestinationPartition": own, "DestinationName": destination,
                 "Action": source["Action"].as_str().unwrap_or_default(), "Precedence": source["Precedence"],
                 "Meta": entry["Meta"], "CreatedAt": NEVER, "UpdatedAt": NEVER,
                 "CreateIndex": world.index, "ModifyIndex": world.index,

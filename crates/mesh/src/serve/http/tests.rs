@@ -9,11 +9,17 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::ca::Authority;
-use crate::fixture::world;
+use crate::fixture::{tenant, world};
 use crate::intentions::Intention;
+use crate::tenancy::Tenancy;
 
 /// Status and body of a request to a mesh with services `web` and `api`.
 async fn get(path: &str) -> (u16, String) {
+    get_of(Tenancy::default(), path).await
+}
+
+/// As [`get`], of a partition.
+async fn get_of(tenancy: Tenancy, path: &str) -> (u16, String) {
     let permission = json!({"action": "allow", "http": {"pathExact": "/hello", "header": [{"name": "x", "ignoreCase": true, "exact": "y"}]}});
     let sources = json!([{"name": "*", "action": "deny"}, {"name": "web", "permissions": [permission]}]);
     let entries = [
@@ -32,7 +38,7 @@ async fn get(path: &str) -> (u16, String) {
             json!({"destination": {"name": "*"}, "sources": [{"name": "web", "action": "allow"}]}),
         ),
     ];
-    let world = world(&["web", "api"], Intention::Deny, &entries);
+    let world = tenant(&["web", "api"], &tenancy, Intention::Deny, &entries, &[]);
     let authority = Authority::new(world.names.clone()).expect("an authority");
     let (_, worlds) = tokio::sync::watch::channel(Arc::new(world));
     let router = router(Arc::new(Shared::new(worlds, authority.clone(), authority, None)));
@@ -98,10 +104,27 @@ async fn answers(#[case] path: &str, #[case] pointer: &str, #[case] expected: Va
 }
 
 #[rstest]
+#[case("/v1/catalog/nodes", "/0/Partition", json!("ap1"))]
+#[case("/v1/catalog/service/web", "/0/Partition", json!("ap1"))]
+#[case("/v1/catalog/service/web", "/0/Namespace", json!("default"))]
+#[case("/v1/catalog/node-services/node-0-virtual?filter=Kind==connect-proxy", "/Services/0/Partition", json!("ap1"))]
+#[case("/v1/health/service/web", "/0/Checks/0/Partition", json!("ap1"))]
+#[case("/v1/connect/intentions/exact?source=web&destination=*", "/SourcePartition", json!("ap1"))]
+#[case("/v1/connect/intentions/exact?source=ap1/default/web&destination=default/*", "/DestinationPartition", json!("ap1"))]
+#[tokio::test]
+async fn answers_of_a_partition(#[case] path: &str, #[case] pointer: &str, #[case] expected: Value) {
+    let (status, body) = get_of(Tenancy::new("ap1", &["default".into(), "ap1".into()]), path).await;
+    assert_eq!(status, 200, "{body}");
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(body.pointer(pointer), Some(&expected), "{body:#}");
+}
+
+#[rstest]
 #[case("/v1/agent/self", 404, "Invalid URL path: not a recognized HTTP API endpoint")]
 #[case("/v1/config/service-defaults/web", 404, "Config entry not found for \"service-defaults\" / \"web\"")]
 #[case("/v1/config/wishes", 500, "invalid config entry kind: wishes")]
 #[case("/v1/connect/intentions/exact?source=a&destination=b", 404, "Intention not found")]
+#[case("/v1/connect/intentions/exact?source=ap9/default/web&destination=*", 404, "Intention not found")]
 #[case("/v1/connect/intentions/exact?source=a", 400, "required query parameter 'destination' not set")]
 #[case("/v1/connect/intentions/match?by=luck&name=a", 400, "'by' parameter must be one of 'source' or 'destination'")]
 #[case("/v1/health/service/web?passing=maybe", 400, "Invalid value for ?passing")]
