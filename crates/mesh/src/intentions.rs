@@ -66,13 +66,27 @@ pub(crate) fn rules_at<'a>(config: &'a Config, destination: &str, protocol: Prot
         let mut sources: Vec<&IntentionSource> = config.intentions.get(destination).into_iter().flatten().collect();
         sources.sort_by_key(|s| (s.name == "*", &s.name));
         for source in sources {
-            let of = Origin { peer: source.peer.as_deref(), partition: source.partition.as_deref() };
-            if !rules.iter().any(|r| r.of == of && (r.source == "*" || r.source == source.name)) {
-                rules.push(Rule { source: &source.name, of, says: Says::of(source, protocol) });
+            for of in origins(config, source) {
+                if !rules.iter().any(|r| r.of == of && (r.source == "*" || r.source == source.name)) {
+                    rules.push(Rule { source: &source.name, of, says: Says::of(source, protocol) });
+                }
             }
         }
     }
     rules
+}
+
+/// Where a source may be: in one place, or in any member of its group.
+fn origins<'a>(config: &'a Config, source: &'a IntentionSource) -> Vec<Origin<'a>> {
+    let Some(group) = source.sameness_group.as_ref().and_then(|name| config.groups.get(name)) else {
+        return vec![Origin { peer: source.peer.as_deref(), partition: source.partition.as_deref() }];
+    };
+    let tenancy = &config.home.tenancy;
+    let members = group
+        .members
+        .iter()
+        .map(|member| Origin { peer: member.peer.as_deref(), partition: tenancy.foreign(member.partition.as_deref()) });
+    group.include_local.then(Origin::default).into_iter().chain(members).collect()
 }
 
 /// Whether `destination` is an upstream of `source` without being named: it may talk to it, or make some requests.

@@ -248,6 +248,24 @@ fn a_client_of_another_partition_is_another_one_than_ours_of_the_same_name() {
     );
 }
 
+#[test]
+fn a_source_may_be_in_any_member_of_a_group() {
+    let sources = json!({"destination": {"name": "google"}, "sources": [
+        {"name": "client", "partition": "ap1", "action": "deny"}, {"name": "client", "samenessGroup": "everywhere", "action": "allow"},
+    ]});
+    let mut entries = group(json!([{"partition": "default"}, {"partition": "ap1"}]));
+    entries.push(("ServiceIntentions", "google", sources));
+    let mut world = partitioned("default", "", &entries, true);
+    world.default_intention = Intention::Deny;
+    let rendered = rendered_for(&world, instance(&world, "google"));
+    let filter = &rendered["listeners"]["public_listener:10.244.0.2:20000"]["filter_chains"][0]["filters"][0];
+    let principals = filter["typed_config"]["rules"]["policies"]["consul-intentions-layer4"]["principals"].to_string();
+    assert!(
+        principals.contains("/ns/default") && !principals.contains("/ap/"),
+        "the first rule about one counts: {principals}"
+    );
+}
+
 fn group(members: Value) -> Vec<(&'static str, &'static str, Value)> {
     vec![("SamenessGroup", "everywhere", json!({"defaultForFailover": true, "members": members}))]
 }

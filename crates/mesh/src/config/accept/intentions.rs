@@ -19,11 +19,13 @@ pub(super) fn check(entry: &ServiceIntentions, mistakes: &mut Mistakes) {
             }
             _ => {}
         }
-        must(source.peer.is_none() || source.partition.is_none(), mistakes, || {
-            format!("{at}: peer and partition exclude each other; a peer's partition is settled by the peering")
+        let IntentionSource { name: source_name, peer, partition, sameness_group, .. } = source;
+        must([peer, partition, sameness_group].into_iter().flatten().count() <= 1, mistakes, || {
+            format!("{at}: peer, partition and samenessGroup exclude each other")
         });
         let same = |other: &IntentionSource| {
-            (&other.name, &other.peer, &other.partition) == (&source.name, &source.peer, &source.partition)
+            (&other.name, &other.peer, &other.partition, &other.sameness_group)
+                == (source_name, peer, partition, sameness_group)
         };
         if entry.sources[..i].iter().any(same) {
             mistakes.push(format!("{at}: source {:?} is listed twice", source.name));

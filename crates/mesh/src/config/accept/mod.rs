@@ -223,6 +223,15 @@ fn decode<T: DeserializeOwned>(spec: &Value) -> Result<T, Mistakes> {
 fn add(config: &mut Config, entry: Entry) -> Verdict {
     match entry {
         Entry::Intentions(entry) => {
+            // resources come in the order of their kinds, groups before intentions
+            let missing = entry.sources.iter().enumerate().filter_map(|(i, source)| {
+                let group = source.sameness_group.as_ref().filter(|name| !config.groups.contains_key(*name))?;
+                Some(format!("spec.sources[{i}].samenessGroup is {group:?}: there is no sameness group of this name"))
+            });
+            let missing: Mistakes = missing.collect();
+            if !missing.is_empty() {
+                return Err(missing);
+            }
             once(&mut config.intentions, &entry.destination.name, entry.sources, "intentions for destination")
         }
         Entry::ServiceDefaults(name, entry) => {

@@ -276,7 +276,10 @@ fn what_has_no_effect_is_told() {
     &["spec.sources[0].partition is \"*\": there is no such partition"])]
 #[case::a_source_in_two_places("ServiceIntentions", "x",
     json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "partition": "default", "peer": "p"}]}),
-    &["spec.sources[0]: peer and partition exclude each other"])]
+    &["spec.sources[0]: peer, partition and samenessGroup exclude each other"])]
+#[case::sources_in_no_group("ServiceIntentions", "x",
+    json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "samenessGroup": "g"}]}),
+    &["spec.sources[0].samenessGroup is \"g\": there is no sameness group of this name"])]
 #[case::another_namespace("ServiceIntentions", "x",
     json!({"destination": {"name": "x"}, "sources": [{"name": "a", "action": "allow", "namespace": "shop"}]}),
     &["spec.sources[0].namespace is \"shop\": there is one namespace, \"default\""])]

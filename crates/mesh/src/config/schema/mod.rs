@@ -39,6 +39,9 @@ pub(crate) struct IntentionSource {
     pub(crate) peer: Option<String>,
     /// The partition that it is in, if it is another one of ours.
     pub(crate) partition: Option<String>,
+    /// The group of which it is in any member.
+    #[serde(rename = "samenessGroup")]
+    pub(crate) sameness_group: Option<String>,
     pub(crate) action: Option<Action>,
     pub(crate) permissions: Vec<Permission>,
     pub(crate) description: String,
