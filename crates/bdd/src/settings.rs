@@ -13,6 +13,7 @@ use crate::topology::Topology;
 use crate::vocabulary::parameters::{Mechanism, Verdict};
 
 mod acls;
+mod partitions;
 
 /// Helm values that mean something here.
 const HELM: &[&str] = &[
@@ -47,6 +48,7 @@ const HELM: &[&str] = &[
     "global.federation.createFederationSecret",
     "global.adminPartitions.enabled",
     "global.adminPartitions.name",
+    "global.enableConsulNamespaces",
     "global.metrics.enabled",
     "global.dualStack.enabled",
     "meshGateway.enabled",
@@ -176,6 +178,9 @@ impl Settings {
             "global.datacenter",
             "global.acls.manageSystemACLs",
             "connectInject.aclBindingRuleSelector",
+            "global.adminPartitions.enabled",
+            "global.adminPartitions.name",
+            "global.enableConsulNamespaces",
         ];
         match FIXED.iter().find(|key| self.get(key) != before.get(key)) {
             Some(key) => bail!(
@@ -393,11 +398,8 @@ impl Settings {
     /// Names the setting and the issue that brings it.
     pub fn buildable(&self, topology: Option<&Topology>) -> Result<()> {
         self.mechanism()?;
-        let refused = [
-            ("global.tls.enabled", "true", Issue::Mesh),
-            ("global.peering.enabled", "true", Issue::Clusters),
-            ("global.adminPartitions.enabled", "true", Issue::Clusters),
-        ];
+        let refused =
+            [("global.tls.enabled", "true", Issue::Mesh), ("global.peering.enabled", "true", Issue::Clusters)];
         for (key, value, issue) in refused {
             if self.get(key) == Some(value) {
                 return Err(comes_with(&format!("{key}={value}"), issue));
@@ -418,6 +420,7 @@ impl Settings {
                 );
             }
         }
+        self.partitions_fit(topology.is_some())?;
         self.external_servers()?;
         self.gateway_port()?;
         self.primary_network()?;

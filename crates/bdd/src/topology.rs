@@ -9,9 +9,13 @@ use sim::{Join, Ranges, Reach};
 use crate::settings::Settings;
 use crate::vocabulary::parameters::Link;
 
+/// The admin partition of the cluster with the servers.
+pub const DEFAULT_PARTITION: &str = "default";
+
 const FILES: &[&str] = &[
     include_str!("../../../clusters/topologies/federated.yaml"),
     include_str!("../../../clusters/topologies/one-datacenter.yaml"),
+    include_str!("../../../clusters/topologies/partitioned.yaml"),
     include_str!("../../../clusters/topologies/peered.yaml"),
 ];
 
@@ -31,6 +35,8 @@ pub struct Topology {
 struct File {
     link: String,
     datacenters: Datacenters,
+    #[serde(default)]
+    partitions: Option<Partitions>,
     #[serde(default)]
     gateways: bool,
     #[serde(default)]
@@ -52,6 +58,14 @@ enum Datacenters {
     Shared,
 }
 
+/// How clusters and admin partitions are related.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Partitions {
+    /// Each cluster without servers is one.
+    Each,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Reaches {
@@ -66,6 +80,8 @@ pub struct Member {
     pub name: String,
     /// The datacenter that it is, or belongs to.
     pub datacenter: String,
+    /// The admin partition that it is in, where there are any.
+    pub partition: Option<String>,
     /// Whether the datacenter's servers are here.
     pub has_servers: bool,
     /// Where its Pods, Services and nodes have their addresses.
@@ -123,6 +139,18 @@ impl Topology {
         self.link == Link::Peered
     }
 
+    /// The clusters with their admin partitions, where there are several of these; nothing where there are none.
+    ///
+    /// # Errors
+    /// As [`Topology::layout`].
+    pub fn partitions(&self, settings: &Settings) -> Result<Vec<(String, String)>> {
+        if self.link != Link::SharingOneDatacenter || !settings.has_partitions()? {
+            return Ok(Vec::new());
+        }
+        let named = self.layout(settings)?.members.into_iter().map(|member| (member.name, member.partition));
+        Ok(named.filter_map(|(cluster, partition)| Some((cluster, partition?))).collect())
+    }
+
     /// Whether there is a cluster of this name.
     #[must_use]
     pub fn has(&self, cluster: &str) -> bool {
@@ -137,7 +165,13 @@ impl Topology {
         let link = self.link.to_string();
         let files = FILES.iter().map(|text| serde_yaml_ng::from_str::<File>(text).context("read a topology"));
         let files: Vec<File> = files.collect::<Result<_>>()?;
-        let file = files.into_iter().find(|file| file.link == link);
+        let has_partitions = settings.has_partitions()?;
+        if has_partitions && self.link == Link::Federated {
+            bail!("set global.adminPartitions.enabled to true: a federation has no admin partitions");
+        }
+        let is_it = |file: &File| file.link == link && (file.partitions.is_none() || has_partitions);
+        // of two for this link, the one with partitions is the more exact
+        let file = files.into_iter().filter(is_it).max_by_key(|file| file.partitions.is_some());
         let file = file.with_context(|| format!("find the topology of clusters {link}"))?;
         if file.clusters.len() < self.clusters.len() {
             bail!(
@@ -152,7 +186,12 @@ impl Topology {
                 Datacenters::Each => (name.clone(), true),
                 Datacenters::Shared => (settings.datacenter().to_owned(), *name == with_servers),
             };
-            Member { name: name.clone(), datacenter, has_servers, ranges: *ranges }
+            let partition = match has_servers {
+                true => DEFAULT_PARTITION,
+                false => settings.partition_name().unwrap_or(name),
+            };
+            let partition = has_partitions.then(|| partition.to_owned());
+            Member { name: name.clone(), datacenter, partition, has_servers, ranges: *ranges }
         });
         let reach = match file.reach {
             Reaches::Nodes => Reach::Nodes,
@@ -217,6 +256,32 @@ mod tests {
         let shown = layout.members.iter().map(|m| [m.name.clone(), m.datacenter.clone(), m.has_servers.to_string()]);
         assert_eq!(shown.collect::<Vec<_>>(), [first, second]);
         assert!(!layout.gateways && !layout.federated);
+    }
+
+    #[rstest::rstest]
+    #[case(&[("global.adminPartitions.enabled", "true")], [("a", "default"), ("b", "b")])]
+    #[case(&[("global.adminPartitions.enabled", "true"), ("global.adminPartitions.name", "ap1")], [("a", "default"), ("b", "ap1")])]
+    #[case(&[("global.adminPartitions.enabled", "true"), ("externalServers.enabled", "true"),
+        ("externalServers.hosts", "server of b")], [("a", "a"), ("b", "default")])]
+    fn each_cluster_without_servers_is_a_partition(#[case] said: &[(&str, &str)], #[case] expected: [(&str, &str); 2]) {
+        let (topology, settings) = (Topology::new("a", "b", Link::SharingOneDatacenter), settings(said));
+        let found = topology.partitions(&settings).expect("partitions");
+        let found: Vec<(&str, &str)> = found.iter().map(|(cluster, name)| (cluster.as_str(), name.as_str())).collect();
+        assert_eq!(found, expected);
+        assert!(topology.layout(&settings).expect("a layout").gateways);
+    }
+
+    #[test]
+    fn a_federation_has_no_partitions() {
+        let settings = settings(&[("global.adminPartitions.enabled", "true")]);
+        let error = Topology::new("a", "b", Link::Federated).layout(&settings).expect_err("no partitions").to_string();
+        assert!(error.contains("global.adminPartitions.enabled"), "{error}");
+        let peered = Topology::new("a", "b", Link::Peered);
+        assert_eq!(peered.partitions(&settings).expect("each has its own"), []);
+        assert_eq!(
+            peered.layout(&settings).expect("a layout").members[1].partition.as_deref(),
+            Some(DEFAULT_PARTITION)
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::{NAMESPACE, apply, objects};
+use super::{Home, NAMESPACE, apply, objects};
 use crate::cluster::Cluster;
 use crate::pods::{PodRef, Pods, has_condition, is_going};
 use crate::settings::Settings;
@@ -54,8 +54,8 @@ impl Gateways<'_> {
     ///
     /// # Errors
     /// When the API server refuses an object, or a Helm value cannot be read.
-    pub async fn install(&self, settings: &Settings, servers: &str) -> Result<()> {
-        apply(self.cluster, &configured(settings, servers)?).await
+    pub async fn install(&self, settings: &Settings, home: Home<'_>) -> Result<()> {
+        apply(self.cluster, &configured(settings, home)?).await
     }
 
     /// Waits until those that were installed are ready.
@@ -128,7 +128,7 @@ impl Gateways<'_> {
     }
 }
 
-fn configured(settings: &Settings, servers: &str) -> Result<Vec<Value>> {
+fn configured(settings: &Settings, home: Home<'_>) -> Result<Vec<Value>> {
     let mut all = objects(MANIFEST)?;
     let node_port = settings.gateway_port()?;
     for object in &mut all {
@@ -143,12 +143,21 @@ fn configured(settings: &Settings, servers: &str) -> Result<Vec<Value>> {
                 if let Some(port) = node_port {
                     template["metadata"]["annotations"][WAN_PORT] = json!(port.to_string());
                 }
+                if let (Some(partition), Some(args)) =
+                    (home.partition, template["spec"]["containers"][0]["args"].as_array_mut())
+                {
+                    args.push(json!(format!("-service-partition={partition}")));
+                }
                 for list in ["initContainers", "containers"] {
                     for container in template["spec"][list].as_array_mut().into_iter().flatten() {
                         for variable in container["env"].as_array_mut().into_iter().flatten() {
                             if variable["name"] == redirect::contract::servers::ADDRESSES {
-                                variable["value"] = json!(servers);
+                                variable["value"] = json!(home.servers);
                             }
+                        }
+                        if let Some(partition) = home.partition {
+                            let variable = json!({"name": redirect::contract::servers::PARTITION, "value": partition});
+                            container["env"].as_array_mut().context("find a gateway's variables")?.push(variable);
                         }
                     }
                 }
@@ -164,11 +173,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_of_the_nodes_is_what_others_are_told() {
+    fn gateways_are_told_where_they_are() {
         let mut settings = Settings::default();
         let rows = [("meshGateway.service.nodePort".to_owned(), "31000".to_owned())];
         settings.merge(&rows).expect("a Helm value");
-        let all = configured(&settings, "192.0.2.1").expect("manifests");
+        let all = configured(&settings, Home { servers: "192.0.2.1", partition: Some("ap1") }).expect("manifests");
         let of = |kind: &str| all.iter().find(|o| o["kind"] == kind).expect("one").clone();
         assert_eq!(of("Service")["spec"]["ports"][0]["nodePort"], 31000);
         let template = &of("Deployment")["spec"]["template"];
@@ -176,6 +185,7 @@ mod tests {
         for list in ["initContainers", "containers"] {
             let env = template["spec"][list][0]["env"].as_array().expect("variables");
             assert!(env.iter().any(|variable| variable["value"] == "192.0.2.1"), "{env:?}");
+            assert!(env.contains(&json!({"name": "CONSUL_PARTITION", "value": "ap1"})), "{env:?}");
         }
     }
 }

@@ -28,6 +28,15 @@ const MANIFESTS: [&str; 3] = [
 ];
 const REGISTRATION: &str = include_str!("../../../../clusters/consul/mutating-webhook.yaml");
 
+/// What the product in a cluster is told of its mesh.
+#[derive(Debug, Clone, Copy)]
+pub struct Home<'a> {
+    /// Where the servers are.
+    pub servers: &'a str,
+    /// The cluster's admin partition, where there are any.
+    pub partition: Option<&'a str>,
+}
+
 /// The objects of a manifest.
 fn objects(manifest: &str) -> Result<Vec<Value>> {
     let documents = serde_yaml_ng::Deserializer::from_str(manifest);
@@ -63,10 +72,10 @@ pub async fn webhook(
     cluster: &Cluster,
     pods: &Pods,
     settings: &Settings,
-    servers: &str,
+    home: Home<'_>,
     patience: Duration,
 ) -> Result<()> {
-    let mut all = configured(settings, servers)?;
+    let mut all = configured(settings, home)?;
     let registration = if settings.injector()? { objects(REGISTRATION)? } else { Vec::new() };
     let registered = !registration.is_empty();
     all.extend(registration);
@@ -93,7 +102,7 @@ pub async fn reconfigure(
     cluster: &Cluster,
     pods: &Pods,
     settings: &Settings,
-    servers: &str,
+    home: Home<'_>,
     patience: Duration,
 ) -> Result<()> {
     for object in objects(REGISTRATION)? {
@@ -108,8 +117,7 @@ pub async fn reconfigure(
         }
     }
     let old: Vec<String> = names(pods);
-    let changed: Vec<Value> =
-        configured(settings, servers)?.into_iter().filter(|o| o["kind"] == "Deployment").collect();
+    let changed: Vec<Value> = configured(settings, home)?.into_iter().filter(|o| o["kind"] == "Deployment").collect();
     let mut differs = false;
     for object in &changed {
         let (_, _, name) = crate::cluster::identity(object);
@@ -171,11 +179,11 @@ fn is_webhook(pod: &Pod) -> bool {
     pod.metadata.namespace.as_deref() == Some(NAMESPACE) && component.is_some_and(|c| c == "connect-injector")
 }
 
-fn configured(settings: &Settings, servers: &str) -> Result<Vec<Value>> {
+fn configured(settings: &Settings, home: Home<'_>) -> Result<Vec<Value>> {
     let mut all = objects(MANIFESTS[2])?;
     for object in &mut all {
         if object["kind"] == "Deployment" {
-            values::change(object, settings, servers)?;
+            values::change(object, settings, home)?;
         }
     }
     Ok(all)
@@ -232,11 +240,14 @@ mod tests {
         let mut settings = Settings::default();
         let rows = [("connectInject.transparentProxy.defaultEnabled".to_owned(), "false".to_owned())];
         settings.merge(&rows).expect("a Helm value");
-        let all = configured(&settings, "192.0.2.1").expect("manifests");
+        let all = configured(&settings, Home { servers: "192.0.2.1", partition: Some("ap1") }).expect("manifests");
         let deployment = all.iter().find(|o| o["kind"] == "Deployment").expect("a Deployment");
         let container = &deployment["spec"]["template"]["spec"]["containers"][0];
         let args: Vec<&str> = container["args"].as_array().expect("args").iter().filter_map(Value::as_str).collect();
         assert!(args.contains(&"-default-enable-transparent-proxy=false"), "{args:?}");
+        for wanted in ["-enable-partitions=true", "-partition=ap1", "-enable-namespaces=true"] {
+            assert!(args.contains(&wanted), "{args:?}");
+        }
         assert!(container["env"].as_array().expect("env").iter().any(|e| e["value"] == "192.0.2.1"));
     }
 }

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use redirect::contract::{self, servers};
 use serde_json::{Value, json};
 
+use super::Home;
 use crate::settings::Settings;
 
 /// Helm values that become one flag with their own value.
@@ -32,7 +33,7 @@ const DIRECT: &[(&str, &str)] = &[
 ];
 
 /// Changes the webhook's Deployment.
-pub(super) fn change(deployment: &mut Value, settings: &Settings, servers: &str) -> Result<()> {
+pub(super) fn change(deployment: &mut Value, settings: &Settings, home: Home<'_>) -> Result<()> {
     let container = deployment
         .pointer_mut("/spec/template/spec/containers/0")
         .context("find the webhook's container in its manifest")?;
@@ -53,10 +54,22 @@ pub(super) fn change(deployment: &mut Value, settings: &Settings, servers: &str)
     }
     let login: Vec<String> = settings.acls()?.into_iter().map(|acls| acls.auth_method).collect();
     set(args, "acl-auth-method", &login);
+    if let Some(partition) = home.partition {
+        // all Pods are in one Consul namespace: it is all that the stand-in for the servers has
+        for (flag, value) in [
+            ("enable-partitions", "true"),
+            ("partition", partition),
+            ("enable-namespaces", "true"),
+            ("consul-destination-namespace", "default"),
+            ("enable-k8s-namespace-mirroring", "false"),
+        ] {
+            set(args, flag, &[value.to_owned()]);
+        }
+    }
     let dual = settings.redirects_ipv6()?.to_string();
     for variable in container["env"].as_array_mut().into_iter().flatten() {
         match variable["name"].as_str() {
-            Some(servers::ADDRESSES) => variable["value"] = json!(servers),
+            Some(servers::ADDRESSES) => variable["value"] = json!(home.servers),
             Some(contract::DUAL_STACK_ENV) => variable["value"] = json!(dual),
             _ => {}
         }

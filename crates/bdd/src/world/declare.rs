@@ -7,6 +7,7 @@ use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::World;
+use super::clusters::Elsewhere;
 use crate::settings::Settings;
 use crate::vocabulary::parameters::{Crd, Mechanism, Verdict};
 use crate::workload::{Command, Workload, fixture, manifest};
@@ -27,18 +28,20 @@ pub struct To {
     destination: String,
 }
 
-/// A source of intentions, and the mesh that it is in, if that is another one than the destination's.
+/// A source of intentions, and the mesh or partition that it is in, if that is another one than the destination's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
     name: String,
-    peer: Option<String>,
+    of: Option<Elsewhere>,
 }
 
 impl Source {
     fn object(&self, allowed: bool) -> Value {
         let mut object = json!({"name": self.name, "action": if allowed { "allow" } else { "deny" }});
-        if let Some(peer) = &self.peer {
-            object["peer"] = json!(peer);
+        match &self.of {
+            Some(Elsewhere::Peer(peer)) => object["peer"] = json!(peer),
+            Some(Elsewhere::Partition(partition)) => object["partition"] = json!(partition),
+            None => {}
         }
         object
     }
@@ -72,6 +75,12 @@ impl World {
     pub(crate) async fn set(&mut self, rows: &[(String, String)]) -> Result<()> {
         let before = self.settings.clone();
         self.settings.merge(rows)?;
+        let said = !self.resources.is_empty() || !self.intentions.is_empty() || self.has_shared();
+        if said && before.has_partitions()? != self.settings.has_partitions()? {
+            anyhow::bail!(
+                "set global.adminPartitions.enabled: say so before intentions, exports and resources, which belong to a partition"
+            );
+        }
         self.reconfigure(before).await
     }
 
@@ -162,9 +171,9 @@ impl World {
             let workload = world.find(name);
             workload.map_or_else(|| name.to_owned(), |w| w.consul_service().to_owned())
         };
-        let (cluster, peer) = self.between(source, destination);
+        let (cluster, of) = self.between(source, destination)?;
         let to = To { cluster, destination: service(self, destination) };
-        let key = (to, Source { name: service(self, source), peer });
+        let key = (to, Source { name: service(self, source), of });
         self.intentions.insert(key, Intention { allowed, applied: false });
         if self.is_live() {
             self.flush().await?;
@@ -184,7 +193,7 @@ impl World {
             }
             _ => spec,
         };
-        for (cluster, name) in self.homes(kind, name) {
+        for (cluster, name) in self.homes(kind, name)? {
             let object = json!({
                 "apiVersion": API_VERSION, "kind": kind.to_string(),
                 "metadata": {"name": name, "namespace": "default"}, "spec": spec,
@@ -423,8 +432,8 @@ impl World {
             let name = destination.replace('*', "any");
             let there = api.get("ServiceIntentions", "default", &name).await?.unwrap_or_default();
             // what a resource of the step's own says about others stays
-            let named =
-                |source: &Value| sources.iter().any(|s| s["name"] == source["name"] && s["peer"] == source["peer"]);
+            let same = |a: &Value, b: &Value| ["name", "peer", "partition"].iter().all(|field| a[*field] == b[*field]);
+            let named = |source: &Value| sources.iter().any(|s| same(s, source));
             let others = there["spec"]["sources"].as_array().into_iter().flatten().filter(|s| !named(s)).cloned();
             let all: Vec<Value> = others.chain(sources.iter().cloned()).collect();
             let object = json!({

@@ -366,7 +366,7 @@ impl World {
         let address::Host::Name(name) = endpoint.host else { return Ok(self.host(text).await?.0) };
         let mut keys = self.meant(&name);
         keys.retain(|key| self.workloads.get(key).is_some_and(|workload| workload.name == name));
-        if keys.len() > 1 && self.is_peered() {
+        if keys.len() > 1 && self.is_divided() {
             keys.retain(|key| self.workloads.get(key).is_some_and(|workload| workload.at() == client.at()));
         }
         if keys.is_empty() {

@@ -20,9 +20,9 @@ fn an_undefined_step_fails_and_is_shown() {
 
 #[test]
 fn a_phrase_of_a_later_issue_says_so() {
-    Runner::of("Feature: f\n  Scenario: s\n    Given a mesh with:\n      | global.adminPartitions.enabled | true |\n    When \"outsider\" requests \"http://web\"\n")
+    Runner::of("Feature: f\n  Scenario: s\n    Given a mesh with:\n      | global.peering.enabled | true |\n    When \"outsider\" requests \"http://web\"\n")
         .finish()
-        .expect(1, &["global.adminPartitions.enabled", "issue 7"]);
+        .expect(1, &["global.peering.enabled", "issue 7"]);
 }
 
 #[rstest]

@@ -31,6 +31,7 @@ use crate::install::cni::Cni;
 use crate::install::gateway::Gateways;
 use crate::pods::{PodRef, Pods, has_condition, is_going};
 use crate::settings::Settings;
+use crate::topology::DEFAULT_PARTITION;
 use crate::vocabulary::parameters::{Certificate, Component, State, Verdict};
 
 use external::Externals;
@@ -64,7 +65,8 @@ pub struct SimBed {
     taps: Arc<Taps>,
     externals: Externals,
     stopped: Stopped,
-    datacenter: String,
+    /// Its admin partition, where there are any.
+    partition: Option<String>,
     families: Families,
     work: PathBuf,
     outer_pid: i32,
@@ -75,6 +77,11 @@ impl SimBed {
     fn netns(&self, pod: &PodRef) -> Result<NetNs> {
         let sandbox = self.taps.sandbox(&pod.namespace, &pod.name);
         Ok(sandbox.with_context(|| format!("find the network of {}", pod.host()))?.netns)
+    }
+
+    /// What its admin partition has; everything where there are none.
+    fn home(&self) -> Result<mesh::Partition> {
+        self.servers.partition(self.partition.as_deref().unwrap_or(DEFAULT_PARTITION))
     }
 
     fn gateways_here(&self) -> Gateways<'_> {
@@ -96,6 +103,9 @@ impl SimBed {
         if let Some(address) = self.elsewhere.iter().find(|s| !self.servers.are_abreast_of(s)).map(|s| s.address()) {
             return Err(format!("{}: what the servers at {address} tell", self.servers.address()));
         }
+        if !self.servers.mesh().is_settled() {
+            return Err(format!("{}: what partitions export to each other", self.servers.address()));
+        }
         for pod in self.pods.all() {
             let injected =
                 pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(contract::CONNECT_INJECT_STATUS));
@@ -107,8 +117,7 @@ impl SimBed {
             let lacking = async {
                 let dump = admin::dump(&netns).await?;
                 let id = admin::proxy_id(&dump).context("find the proxy's id")?;
-                let wanted =
-                    self.servers.mesh().proxy_config(id).with_context(|| format!("find {id} in the catalogue"))?;
+                let wanted = self.home()?.proxy_config(id).with_context(|| format!("find {id} in the catalogue"))?;
                 anyhow::Ok(admin::difference(&wanted, &dump).map(|lacks| format!("{id}: {lacks}")))
             };
             match lacking.await {
@@ -181,11 +190,11 @@ impl Bed for SimBed {
     }
 
     fn virtual_ip(&self, namespace: &str, service: &str) -> Option<IpAddr> {
-        self.servers.mesh().virtual_ip(namespace, service)
+        self.home().ok()?.virtual_ip(namespace, service)
     }
 
-    fn server_name(&self, _: &str, service: &str) -> String {
-        format!("{service}.default.{}.internal.{}", self.datacenter, self.servers.mesh().trust_domain())
+    fn server_name(&self, namespace: &str, service: &str) -> String {
+        self.home().map(|home| home.server_name(namespace, service)).unwrap_or_default()
     }
 
     async fn external(&self, name: &str, address: SocketAddr) -> Result<()> {
@@ -268,7 +277,7 @@ impl Bed for SimBed {
     async fn credentials(&self, certificate: &Certificate, namespace: &str, service: &str) -> Result<Credentials> {
         // somebody who may, so that nothing but the certificate can be the reason for a refusal
         const SOMEBODY: &str = "static-client";
-        let home = self.servers.partition("default")?;
+        let home = self.home()?;
         let leaf = match certificate {
             Certificate::None => None,
             Certificate::SelfSigned => Some(home.issue_self_signed(SOMEBODY)),
@@ -355,7 +364,9 @@ impl Bed for SimBed {
             true => self.cni().install(settings).await?,
             false => self.cni().remove().await?,
         }
-        install::reconfigure(&self.cluster, &self.pods, settings, &self.servers.address(), READY).await?;
+        let servers = self.servers.address();
+        let home = install::Home { servers: &servers, partition: self.partition.as_deref() };
+        install::reconfigure(&self.cluster, &self.pods, settings, home, READY).await?;
         reachable(&self.lab, &self.cluster).await
     }
 

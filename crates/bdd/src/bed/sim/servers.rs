@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh::feed::Rejected;
-use mesh::{AclOptions, Federation, FederationSecret, Intention, Mesh, MeshOptions, Partition};
+use mesh::{AclOptions, Federation, FederationSecret, Intention, Mesh, MeshOptions, Partition, PartitionOptions};
 use netns::NetNs;
 use sim::Lab;
 use tokio::net::TcpStream;
@@ -26,11 +26,18 @@ const FEED: u16 = 8502;
 pub(super) struct Site {
     netns: NetNs,
     address: IpAddr,
-    /// The clusters of the datacenter.
-    clusters: Vec<kube::Client>,
+    clusters: Clusters,
     datacenter: String,
     data_dir: PathBuf,
     federated: Option<Federated>,
+}
+
+/// The clusters of a datacenter.
+pub(super) struct Clusters {
+    /// Those of the default partition.
+    pub(super) default: Vec<kube::Client>,
+    /// Those of others, by their names; `None` where there are no partitions.
+    pub(super) partitions: Option<Vec<(String, Vec<kube::Client>)>>,
 }
 
 /// The federation that a datacenter belongs to.
@@ -48,7 +55,7 @@ impl Site {
     /// Where the lab's control plane is, with `data_dir` as the servers' own.
     pub(super) fn of(
         lab: &Lab,
-        clusters: Vec<kube::Client>,
+        clusters: Clusters,
         datacenter: String,
         data_dir: PathBuf,
         federated: Option<Federated>,
@@ -184,13 +191,19 @@ fn launch(
         dial: Arc::new(From(netns.clone())),
     });
     let options = MeshOptions {
-        clusters: clusters.clone(),
+        clusters: clusters.default.clone(),
         http: tcp(8500)?,
         feed: tcp(FEED)?,
         dns_udp: netns.udp_bind(SocketAddr::new(*address, DNS)).context("answer DNS for the mesh's servers")?,
         dns_tcp: tcp(DNS)?,
         datacenter: datacenter.clone(),
-        partitions: None,
+        partitions: clusters.partitions.as_ref().map(|partitions| {
+            let of = |(name, clusters): &(String, Vec<kube::Client>)| PartitionOptions {
+                name: name.clone(),
+                clusters: clusters.clone(),
+            };
+            partitions.iter().map(of).collect()
+        }),
         default_intention,
         acls,
         data_dir: Some(data_dir.clone()),

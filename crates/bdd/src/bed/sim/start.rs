@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use super::external::Externals;
 use super::observer::Taps;
 use super::processes::Stopped;
-use super::servers::{Federated, Servers, Site as ServerSite};
+use super::servers::{Clusters, Federated, Servers, Site as ServerSite};
 use super::{READY, SimBed, TEMPO, forward, images, reachable};
 use crate::bed::{Bed, Joined};
 use crate::cluster::Cluster;
@@ -26,7 +26,7 @@ use crate::pods::Pods;
 use crate::settings::Settings;
 use crate::suite::Suite;
 use crate::timeline::Timeline;
-use crate::topology::{Layout, Member, Topology};
+use crate::topology::{DEFAULT_PARTITION, Layout, Member, Topology};
 use crate::world::CANARY_PREFIX;
 
 /// Streams from this size on would overrun the buffers that interfaces get otherwise.
@@ -194,20 +194,23 @@ async fn furnish(order: &Order<'_>, layout: Option<&Layout>, sites: &[Site]) -> 
 
 fn servers(order: &Order<'_>, layout: Option<&Layout>, sites: &[Site]) -> Result<Vec<(Arc<Servers>, bool)>> {
     let Order { suite, settings, .. } = order;
-    let start = |at: &Site, clients: Vec<kube::Client>, federated: Option<Federated>| {
+    let has_partitions = settings.has_partitions()?;
+    let alone =
+        |site: &Site| Clusters { default: vec![site.lab.internal_client()], partitions: has_partitions.then(Vec::new) };
+    let start = |at: &Site, clusters: Clusters, federated: Option<Federated>| {
         let datacenter = at.member.as_ref().map_or_else(|| settings.datacenter(), |member| &member.datacenter);
-        let site = ServerSite::of(&at.lab, clients, datacenter.to_owned(), at.work.join("servers"), federated)?;
+        let site = ServerSite::of(&at.lab, clusters, datacenter.to_owned(), at.work.join("servers"), federated)?;
         Servers::new(site, settings, suite.settings.saboteur).map(Arc::new)
     };
     let has_servers = |site: &Site| site.member.as_ref().is_none_or(|member| member.has_servers);
     if layout.is_some_and(|layout| !layout.peered.is_empty()) {
-        let each = sites.iter().map(|site| Ok((start(site, vec![site.lab.internal_client()], None)?, true)));
+        let each = sites.iter().map(|site| Ok((start(site, alone(site), None)?, true)));
         return each.collect();
     }
     let Some(layout) = layout.filter(|layout| layout.federated) else {
         // one datacenter: its servers follow every cluster
         let at = sites.iter().find(|site| has_servers(site)).context("find the cluster with the servers")?;
-        let one = start(at, sites.iter().map(|site| site.lab.internal_client()).collect(), None)?;
+        let one = start(at, clusters(sites, settings)?, None)?;
         return Ok(sites.iter().map(|site| (one.clone(), has_servers(site))).collect());
     };
     let primary = layout.members.first().map(|member| member.datacenter.clone()).unwrap_or_default();
@@ -222,9 +225,32 @@ fn servers(order: &Order<'_>, layout: Option<&Layout>, sites: &[Site]) -> Result
         // the first one is the primary: others share its root
         let secret = started.first().map(|(primary, _)| primary.mesh().federation_secret());
         let federated = Federated { secret, primary: primary.clone(), others };
-        started.push((start(site, vec![site.lab.internal_client()], Some(federated))?, true));
+        started.push((start(site, alone(site), Some(federated))?, true));
     }
     Ok(started)
+}
+
+/// The admin partition of a cluster, where there are any.
+fn partition_of<'a>(member: Option<&'a Member>, settings: &Settings) -> Result<Option<&'a str>> {
+    let of_member = member.map(|member| member.partition.as_deref());
+    Ok(of_member.unwrap_or(settings.has_partitions()?.then_some(DEFAULT_PARTITION)))
+}
+
+/// The clusters of one datacenter, by their partitions if there are any.
+fn clusters(sites: &[Site], settings: &Settings) -> Result<Clusters> {
+    let mut all = Clusters { default: Vec::new(), partitions: settings.has_partitions()?.then(Vec::new) };
+    for site in sites {
+        let client = site.lab.internal_client();
+        let named = partition_of(site.member.as_ref(), settings)?.filter(|name| *name != DEFAULT_PARTITION);
+        match (named, &mut all.partitions) {
+            (Some(name), Some(partitions)) => match partitions.iter_mut().find(|(known, _)| known == name) {
+                Some((_, clients)) => clients.push(client),
+                None => partitions.push((name.to_owned(), vec![client])),
+            },
+            _ => all.default.push(client),
+        }
+    }
+    Ok(all)
 }
 
 /// The plugin, the webhook and the gateways of one cluster.
@@ -232,17 +258,18 @@ async fn equip(order: &Order<'_>, site: &Site, servers: &Servers, has_gateways: 
     let (settings, Site { lab, cluster, pods, .. }) = (order.settings, site);
     forward(lab, settings, servers.dns())?;
     let address = servers.address();
+    let home = install::Home { servers: &address, partition: partition_of(site.member.as_ref(), settings)? };
     let plugin = async {
         match settings.is_cni()? {
             true => Cni { cluster, pods, nodes: lab.nodes().len(), patience: READY }.install(settings).await,
             false => Ok(()),
         }
     };
-    tokio::try_join!(plugin, install::webhook(cluster, pods, settings, &address, READY))?;
+    tokio::try_join!(plugin, install::webhook(cluster, pods, settings, home, READY))?;
     reachable(lab, cluster).await?;
     match has_gateways {
         // they come up beside the first Pods
-        true => Gateways { cluster, pods, patience: READY }.install(settings, &address).await,
+        true => Gateways { cluster, pods, patience: READY }.install(settings, home).await,
         false => Ok(()),
     }
 }
@@ -255,11 +282,12 @@ fn assemble(
 ) -> Result<Arc<dyn Bed>> {
     let Order { suite, settings, .. } = order;
     let (families, primary) = (settings.families()?, settings.primary_network()?);
+    let alone = partition_of(None, settings)?.map(str::to_owned);
     let all: Vec<Arc<Servers>> = servers.iter().filter(|(_, at_home)| *at_home).map(|(one, _)| one.clone()).collect();
     let mut beds = sites.into_iter().zip(servers).map(|(site, (servers, has_servers))| {
         let Site { member, lab, work, taps, cluster, pods } = site;
         let name = member.as_ref().map(|member| member.name.clone()).unwrap_or_default();
-        let datacenter = member.map_or_else(|| settings.datacenter().to_owned(), |member| member.datacenter);
+        let partition = member.and_then(|member| member.partition).or_else(|| alone.clone());
         let bed = SimBed {
             name: (!name.is_empty()).then(|| name.clone()),
             elsewhere: all.iter().filter(|other| !Arc::ptr_eq(other, &servers)).cloned().collect(),
@@ -272,7 +300,7 @@ fn assemble(
             taps,
             externals: Externals::new(suite.settings.bin_dir.join("workload")),
             stopped: Stopped::default(),
-            datacenter,
+            partition,
             families,
             work,
             outer_pid: suite.settings.outer_pid,

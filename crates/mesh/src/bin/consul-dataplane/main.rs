@@ -72,7 +72,7 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     };
     tracing::info!(%proxy_id, server = settings.server(), "starting");
     let control = tokio::select! {
-        control = credential::present(&settings.credential, Control::of(settings)) => control,
+        control = credential::present(&settings.credential, Control::of(&settings)) => control,
         () = stop.asked() => return Ok(ExitCode::SUCCESS),
     };
     let code = serve(&settings, &control, proxy_id, stop).await;
