@@ -10,6 +10,9 @@ mod json;
 
 pub(crate) use json::{check_entry, health_entry, node_services, nodes, service_entry};
 
+/// What is known of every node: that it is one of the catalogue only.
+pub(crate) const NODE_META: [(&str, &str); 1] = [("synthetic-node", "true")];
+
 /// All registered instances. A copy shares everything with the original, and a change copies what it changes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Catalog {

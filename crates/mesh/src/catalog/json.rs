@@ -1,7 +1,10 @@
 //! Catalogue entries in the JSON of Consul's HTTP API.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
+use super::NODE_META;
 use crate::names::DEFAULT;
 use crate::registration::{Health, Instance};
 use crate::world::World;
@@ -46,7 +49,7 @@ fn node_entry(world: &World, instance: &Instance) -> Value {
     let mut entry = json!({
         "ID": "", "Node": instance.node, "Address": instance.node_address,
         "Datacenter": world.names.datacenter(), "TaggedAddresses": null,
-        "Meta": {"synthetic-node": "true"},
+        "Meta": NODE_META.into_iter().collect::<BTreeMap<_, _>>(),
         "CreateIndex": world.index, "ModifyIndex": world.index,
     });
     if world.config.home.tenancy.is_on() {

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::rdata::{PTR, SOA, SRV};
+use hickory_proto::rr::rdata::{PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::name::{Asked, read};
 use crate::abroad::Seen;
+use crate::catalog::NODE_META;
 use crate::peering;
 use crate::place::Place;
 use crate::query;
@@ -226,12 +227,21 @@ fn listed<'a>(
     Found::records(answers, additionals)
 }
 
+/// A node's address, and what is known of it as `key=value`.
 fn node(world: &World, name: &Name, kind: RecordType, node: &str) -> Found {
     let first = world.catalog.on_node(node).and_then(|mut instances| instances.next());
     let Some(address) = first.and_then(|instance| instance.node_address.parse().ok()) else {
         return Found::only(ResponseCode::NXDomain);
     };
-    Found::records(addressed(name, kind, address).into_iter().collect(), Vec::new())
+    let text = |(key, value)| RData::TXT(TXT::new(vec![format!("{key}={value}")]));
+    let texts = NODE_META.map(|meta| Record::from_rdata(name.clone(), TTL, text(meta)));
+    let addresses: Vec<Record> = addressed(name, kind, address).into_iter().collect();
+    match kind {
+        RecordType::TXT => Found::records(texts.into(), Vec::new()),
+        RecordType::ANY => Found::records(addresses.into_iter().chain(texts).collect(), Vec::new()),
+        _ if addresses.is_empty() => Found::only(ResponseCode::NoError),
+        _ => Found::records(addresses, texts.into()),
+    }
 }
 
 /// The node or else the first service that has an address.

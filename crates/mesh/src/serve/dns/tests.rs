@@ -213,7 +213,10 @@ const VIRTUAL: &str = "NoError, authoritative; 240.0.0.1; ; ";
     "0af40001.addr.dc1.consul. AAAA",
     "NoError, authoritative; ; ; 0af40001.addr.dc1.consul. 10.244.0.1"
 )]
-#[case::node("node-0-virtual.node.consul. A", "NoError, authoritative; 172.18.0.2; ; ")]
+#[case::node("node-0-virtual.node.consul. A", "NoError, authoritative; 172.18.0.2; ; synthetic-node=true")]
+#[case::what_is_known_of_a_node("node-0-virtual.node.consul. TXT", "NoError, authoritative; synthetic-node=true; ; ")]
+#[case::all_of_a_node("node-0-virtual.node.consul. ANY", "NoError, authoritative; 172.18.0.2, synthetic-node=true; ; ")]
+#[case::nothing_is_known_of_a_service("web.service.consul. TXT", NO_DATA)]
 #[case::node_without_ipv6("node-0-virtual.node.dc1.consul. AAAA", NO_DATA)]
 #[case::no_node("node-9.node.consul. A", NOBODY)]
 #[case::unknown("nobody.service.consul. A", NOBODY)]
