@@ -43,7 +43,7 @@ pub enum KeptError {
         source: std::io::Error,
     },
     /// The file holds something else.
-    #[error("read {}: it does not hold what a control plane keeps; remove it to begin with a new root", path.display())]
+    #[error("read {}: it does not hold what a control plane keeps; remove it to begin anew", path.display())]
     Content {
         /// The file.
         path: PathBuf,
