@@ -117,12 +117,20 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::fixture::world;
+    use crate::fixture::tenant;
     use crate::intentions::Intention;
+    use crate::tenancy::Tenancy;
 
     fn dial(said: Value, upstream: &str) -> Dial {
         let entries = [("ServiceDefaults", "client", json!({"upstreamConfig": said}))];
-        Dial::of(&world(&["client"], Intention::Allow, &entries).config, "client", upstream)
+        let world = tenant(
+            &["client"],
+            &Tenancy::new("default", &["default".into(), "ap1".into()]),
+            Intention::Allow,
+            &entries,
+            &[],
+        );
+        Dial::of(&world.config, "client", upstream)
     }
 
     fn limits(max: u32) -> Option<Limits> {

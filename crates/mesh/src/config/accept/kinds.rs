@@ -74,7 +74,8 @@ pub(super) const KINDS: &[(&str, Fields)] = &[
                     "upstreamConfig.overrides[].balanceOutboundConnections",
                 ],
             ),
-            (Elsewhere, &["upstreamConfig.overrides[].namespace", "upstreamConfig.overrides[].partition"]),
+            (Elsewhere, &["upstreamConfig.overrides[].namespace"]),
+            (Partition, &["upstreamConfig.overrides[].partition"]),
             (
                 RAW,
                 &[

@@ -20,7 +20,8 @@ pub(super) fn check(entry: &UpstreamConfig, spec: &Value, mistakes: &mut Mistake
         must(own.name != "*", mistakes, || {
             format!("{at}.name is \"*\"; what is said of every upstream belongs in defaults")
         });
-        let twice = overrides[..i].iter().any(|other| other.name == own.name && other.peer == own.peer);
+        let which = |of: &UpstreamSettings| (of.name.clone(), of.peer.clone(), of.partition.clone());
+        let twice = overrides[..i].iter().any(|other| which(other) == which(own));
         must(!twice, mistakes, || format!("{at}: upstream {:?} is listed twice", own.name));
         settings(own, &at, mistakes);
     }

@@ -145,7 +145,10 @@ fn shown(records: &[Record]) -> String {
         data if record.name.to_ascii().contains(".addr.") => format!("{} {data}", record.name),
         data => data.to_string(),
     };
-    records.iter().map(show).collect::<Vec<_>>().join(", ")
+    // answers are shuffled
+    let mut all: Vec<String> = records.iter().map(show).collect();
+    all.sort_unstable();
+    all.join(", ")
 }
 
 const NOBODY: &str = "NXDomain, authoritative; ; consul. SOA; ";
