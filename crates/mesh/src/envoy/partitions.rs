@@ -16,6 +16,7 @@ use crate::config::Protocol;
 use crate::fixture::{TRUST_DOMAIN, instance, tenant};
 use crate::intentions::Intention;
 use crate::partition::{self, Exported, Told};
+use crate::peering;
 use crate::tenancy::Tenancy;
 
 /// Where `db` of the other partition is meant by.
@@ -245,6 +246,53 @@ fn a_client_of_another_partition_is_another_one_than_ours_of_the_same_name() {
             of("/ap/ap1", "client"),
             {"and_ids": {"ids": [of("", "[^/]+"), {"not_id": of("", "client")}]}},
         ])
+    );
+}
+
+/// Partition `ap1` with a peer `east`, whose partition `ap2` calls us `west` and exports `db`.
+#[test]
+fn a_peering_is_one_of_partitions() {
+    const OTHERS: &str = "99999999-2222-3333-4444-555555555555.consul";
+    let exports = json!({"services": [{"name": "google", "consumers": [{"peer": "east"}]}]});
+    let sources =
+        json!({"destination": {"name": "google"}, "sources": [{"name": "client", "peer": "east", "action": "deny"}]});
+    let entries = [("ExportedServices", "ap1", exports), ("ServiceIntentions", "google", sources)];
+    let mut world = partitioned("ap1", "db.svc.default.ns.east.peer:1", &entries, true);
+    let authority = crate::ca::Authority::new(crate::names::Names::new("dc9", OTHERS)).expect("a root");
+    let db = peering::Exported {
+        protocol: "tcp".to_owned(),
+        has_instances: true,
+        passing: true,
+        identities: vec![format!("spiffe://{OTHERS}/ap/ap2/ns/default/dc/dc9/svc/db")],
+    };
+    let told = peering::Told {
+        your_name: "west".to_owned(),
+        trust_domain: OTHERS.to_owned(),
+        partition: "ap2".to_owned(),
+        roots: authority.root_pem(),
+        gateways: vec![SocketAddr::from(([172, 20, 0, 2], 30443))],
+        services: [("db".to_owned(), db)].into(),
+    };
+    world.peers = Arc::new([("east".into(), Arc::new(told))].into());
+    let rendered = rendered_for(&world, instance(&world, "client"));
+    let cluster = &rendered["clusters"][format!("db.default.east.external.{OTHERS}")];
+    let theirs = format!("db.default.ap2.west.external.{OTHERS}");
+    assert_eq!(cluster["transport_socket"]["typed_config"]["sni"], theirs);
+    accepted(&rendered);
+    let rendered = rendered_for(&world, instance(&world, "google"));
+    let filter = &rendered["listeners"]["public_listener:10.244.0.2:20000"]["filter_chains"][0]["filters"][0];
+    assert!(filter.to_string().contains("/ap/ap2/ns/default"), "{filter}");
+    let gateway = world.catalog.gateways().next().expect("one").clone();
+    let rendered = rendered_for(&world, &gateway);
+    let chains = rendered["listeners"]["default:10.244.0.9:8443"]["filter_chains"].to_string();
+    let ours = format!("google.default.ap1.east.external.{TRUST_DOMAIN}");
+    assert!(chains.contains(&ours) && chains.contains(&theirs), "{chains}");
+    accepted(&rendered);
+    let told = peering::Told::of(&world, "east", "ROOTS");
+    assert_eq!((told.partition.as_str(), told.services.keys().next().map(String::as_str)), ("ap1", Some("google")));
+    assert_eq!(
+        told.services["google"].identities,
+        [format!("spiffe://{TRUST_DOMAIN}/ap/ap1/ns/default/dc/dc1/svc/google")]
     );
 }
 
