@@ -52,6 +52,8 @@ pub(crate) enum Change {
     Query(Request, oneshot::Sender<Result<(), Refused>>),
     /// Nothing in the cluster, but proxies must be rendered anew.
     Touch,
+    /// It has been waited long enough for what is not known yet.
+    Enough,
 }
 
 impl Change {

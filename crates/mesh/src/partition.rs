@@ -21,6 +21,8 @@ use crate::world::{Problem, World};
 /// What a partition tells another one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Told {
+    /// Whether it knows of everything that it has.
+    pub(crate) is_whole: bool,
     /// Where its mesh gateways are reached from outside.
     pub(crate) gateways: Vec<SocketAddr>,
     /// The services that are exported to the one that is told.
@@ -56,6 +58,7 @@ impl Told {
             (service, exported)
         });
         Self {
+            is_whole: world.is_whole,
             gateways: world.catalog.gateways().filter_map(|gateway| gateway.wan()).collect(),
             services: services.collect(),
         }

@@ -122,8 +122,12 @@ impl All {
         Self { shared, world, upstreams, proxies: HashMap::new() }
     }
 
-    /// Begins to keep a proxy.
+    /// Begins to keep a proxy. It is told nothing as long as something that is there may not be known yet.
     fn begin(&mut self, asked: Asked, desk: Arc<watch::Sender<Known>>) {
+        if self.world.is_partial {
+            self.proxies.insert(asked, (None, desk));
+            return;
+        }
         let mut proxy = None;
         let instance = self.world.catalog.proxy(asked.0.as_deref(), &asked.1);
         let known = match instance.and_then(|i| Proxy::new(&self.shared, &self.world, i, &mut self.upstreams)) {
@@ -142,10 +146,14 @@ impl All {
     fn advance(&mut self, world: Arc<World>) {
         let touched = world.news.since(self.world.index);
         let changes = self.upstreams.advance(&world, &touched);
+        if world.is_partial {
+            self.world = world;
+            return;
+        }
         let mut is_new = false;
         for (asked, (proxy, desk)) in &mut self.proxies {
             let Some(instance) = world.catalog.proxy(asked.0.as_deref(), &asked.1) else {
-                if proxy.take().is_some() {
+                if proxy.take().is_some() || self.world.is_partial {
                     desk.send_replace(Known::Unregistered);
                 }
                 continue;

@@ -52,6 +52,11 @@ impl Tenancy {
         name.filter(|name| **name != *self.own)
     }
 
+    /// Names of the other partitions.
+    pub(crate) fn others(&self) -> &[Arc<str>] {
+        &self.others
+    }
+
     /// The partitions by their names, ours first.
     pub(crate) fn listed(&self) -> String {
         let all: Vec<&str> = std::iter::once(&*self.own).chain(self.others.iter().map(|name| &**name)).collect();

@@ -57,6 +57,11 @@ pub(crate) struct World {
     /// What peers tell, by what they are called here.
     pub(crate) peers: Arc<Peers>,
     pub(crate) queries: Arc<Queries>,
+    /// Whether its own clusters have told of everything that is there.
+    pub(crate) is_whole: bool,
+    /// Whether that, or what other partitions are to tell, is still awaited since the servers began. A proxy that were told of such a
+    /// world would drop what is only not known yet.
+    pub(crate) is_partial: bool,
     pub(crate) news: News,
 }
 
@@ -78,6 +83,8 @@ impl World {
             partitions: Arc::default(),
             peers: Arc::default(),
             queries: Arc::default(),
+            is_whole: true,
+            is_partial: false,
             news: News::default(),
         }
     }

@@ -119,6 +119,7 @@ impl Cluster {
                 news.touched.everything = true;
             }
             Change::Touch => news.touched.everything = true,
+            Change::Enough => {}
             // they are no cluster's
             Change::Abroad(..) | Change::Partition(..) | Change::Peer(..) | Change::Query(..) => {}
         }

@@ -87,6 +87,8 @@ pub(crate) struct Reconciler {
     has_refused: bool,
     /// Whether everything there is had been heard of when the last world was made.
     was_whole: bool,
+    /// Whether it has been waited long enough for everything there is.
+    has_waited: bool,
 }
 
 impl Reconciler {
@@ -107,6 +109,7 @@ impl Reconciler {
             refused: Vec::new(),
             has_refused: false,
             was_whole: false,
+            has_waited: false,
         }
     }
 
@@ -123,6 +126,7 @@ impl Reconciler {
             Change::Partition(name, told) => self.hear_partition(name, told),
             Change::Peer(name, told) => self.hear_peer(name, told.map(|told| *told)),
             Change::Query(request, done) => self.requests.push((request, done)),
+            Change::Enough => self.has_waited = true,
             change => {
                 if let Some(cluster) = self.clusters.get_mut(place) {
                     cluster.apply(change);
@@ -289,8 +293,16 @@ impl Reconciler {
                 }
             }
         }
+        world.is_whole = is_whole;
+        world.is_partial = before.is_partial && !self.has_waited && !(is_whole && self.is_told(&world));
         world.news = before.news.and(world.index, touched);
         world
+    }
+
+    /// Whether every other partition has told all that it has to.
+    fn is_told(&self, world: &World) -> bool {
+        let mut others = world.config.home.tenancy.others().iter();
+        others.all(|name| self.partitions.get(name).is_some_and(|told| told.is_whole))
     }
 
     /// ClusterIPs of all Services of this name, with the clusters that they are in.

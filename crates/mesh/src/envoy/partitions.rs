@@ -50,6 +50,7 @@ fn partitioned(own: &str, upstreams: &str, entries: &[(&str, &str, Value)], pass
         ("idle", exported(Protocol::Tcp, Vec::new())),
     ];
     let told = Told {
+        is_whole: true,
         gateways: vec![SocketAddr::from(([172, 19, 0, 2], 30443))],
         services: services.map(|(name, exported)| (name.to_owned(), exported)).into(),
     };

@@ -27,6 +27,10 @@ use crate::world::{Problem, World};
 /// How often the age of certificates is looked at.
 const RENEW_EVERY: Duration = Duration::from_secs(3600);
 
+/// How long proxies wait for the servers to know everything, before they are told what there is. A cluster that is away must not keep
+/// those of another from their configuration.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a partition begins with.
 pub(super) struct Plan {
     pub(super) names: Names,
@@ -69,6 +73,8 @@ impl Partition {
             config: Arc::new(Config { home, ..Config::default() }),
             vips: Arc::new(vips),
             queries: Arc::new(queries),
+            is_whole: false,
+            is_partial: true,
             ..World::empty(names, default_intention)
         };
         let (worlds, world) = watch::channel(Arc::new(first));
@@ -98,6 +104,7 @@ impl Partition {
         }
         let reconcile = cluster::reconcile(clusters, plan.primary, peerings, incoming, worlds, keeper);
         tasks.spawn(cancel.clone().run_until_cancelled_owned(reconcile));
+        tasks.spawn(cancel.clone().run_until_cancelled_owned(give_up(changes.clone())));
         tasks.spawn(cancel.run_until_cancelled_owned(renew(changes.clone())));
         Self { name, shared, changes, accepted }
     }
@@ -171,6 +178,13 @@ impl Partition {
         // the receiver is gone only after the end, when changes no longer matter
         let _ = self.changes.send((0, change));
     }
+}
+
+/// Ends the wait for what is not known.
+async fn give_up(changes: mpsc::UnboundedSender<Told>) {
+    tokio::time::sleep(PATIENCE).await;
+    // as in `send`: nobody receives after the end
+    let _ = changes.send((0, Change::Enough));
 }
 
 /// Has every proxy looked at now and then, so that certificates which are half through their life are replaced.

@@ -237,6 +237,7 @@ fn random_partition(rng: &mut StdRng) -> Partition {
     };
     let services = SERVICES.iter().filter(|_| rng.random_bool(0.5)).map(|s| (*s).to_owned()).collect::<Vec<_>>();
     Partition {
+        is_whole: true,
         gateways: vec![std::net::SocketAddr::from(([172, 21, 0, rng.random_range(2..4)], 30443))],
         services: services.into_iter().map(|service| (service, exported(rng))).collect(),
     }
@@ -485,4 +486,49 @@ fn the_entries_of_a_name_concern_what_a_peer_exports_by_it() {
             }),
         ));
     }
+}
+
+#[test]
+fn a_proxy_is_told_nothing_until_everything_is_known() {
+    let mut world = crate::fixture::world(&["web"], Intention::Allow, &[]);
+    world.is_partial = true;
+    let (_publish, worlds) = watch::channel(Arc::new(world.clone()));
+    let authority = Authority::new(world.names.clone()).expect("a root");
+    let mut all = All::new(Arc::new(Shared::new(worlds, authority.clone(), authority, None)), Arc::new(world.clone()));
+    let desks = ["web-web-sidecar-proxy", "nobody"].map(|id| {
+        let desk = Arc::new(watch::Sender::new(Known::Pending));
+        all.begin((None, id.to_owned()), desk.clone());
+        desk
+    });
+    let known = |desks: &[Arc<watch::Sender<Known>>; 2]| {
+        desks.each_ref().map(|desk| match &*desk.borrow() {
+            Known::Pending => "pending",
+            Known::Unregistered => "unregistered",
+            Known::Told(_) => "told",
+        })
+    };
+    world.index += 1;
+    all.advance(Arc::new(world.clone()));
+    assert_eq!(known(&desks), ["pending", "pending"]);
+    world.index += 1;
+    world.is_partial = false;
+    all.advance(Arc::new(world));
+    assert_eq!(known(&desks), ["told", "unregistered"]);
+}
+
+#[test]
+fn everything_is_known_when_all_have_told_or_it_has_been_waited_for() {
+    let mut before = nothing(Names::new("dc1", crate::fixture::TRUST_DOMAIN), Intention::Allow);
+    before.is_partial = true;
+    let is_partial = |reconciler: &mut Reconciler, change: Option<Change>| {
+        change.into_iter().for_each(|change| reconciler.apply((0, change)));
+        reconciler.after(&before, |_, _, _, _| {}).is_partial
+    };
+    let tells = |is_whole| Change::Partition("ap1".into(), Arc::new(Partition { is_whole, ..Partition::default() }));
+    assert!(is_partial(&mut Reconciler::new(CLUSTERS, None), Some(tells(true))), "of the clusters nothing is known");
+    let mut reconciler = whole(Reconciler::new(CLUSTERS, None));
+    assert!(is_partial(&mut reconciler, None), "the other partition has not told");
+    assert!(is_partial(&mut reconciler, Some(tells(false))), "it does not know everything itself");
+    assert!(!is_partial(&mut reconciler, Some(tells(true))));
+    assert!(!is_partial(&mut Reconciler::new(CLUSTERS, None), Some(Change::Enough)));
 }
