@@ -31,6 +31,12 @@ pub(crate) fn level(name: &str) -> Option<LevelFilter> {
     }
 }
 
+/// An error with what led to it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Starts logging for the whole process; a second start changes nothing.
 pub(crate) fn start(log: &Log) {
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(log.level).with_target(false);

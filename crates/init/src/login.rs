@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::client::{Client, ClientError, Secret, Servers};
+use crate::log::chain;
 use crate::registration::{FIRST_RETRY, Patience};
 
 /// What to log in with.
@@ -128,10 +129,4 @@ fn bearer_token(path: &Path) -> std::io::Result<Secret> {
         "" => Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file is empty")),
         token => Ok(token.to_owned().into()),
     }
-}
-
-/// An error with what led to it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let all = std::iter::successors(Some(error), |error| error.source());
-    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

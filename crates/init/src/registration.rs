@@ -7,6 +7,7 @@ use redirect::contract;
 
 use crate::catalog::{Catalog, Service};
 use crate::client::ClientError;
+use crate::log::chain;
 
 /// The Pod whose registration is awaited.
 #[derive(Debug, Clone)]
@@ -166,9 +167,7 @@ impl Standing {
                 tracing::warn!(%pod, seconds, found = services.len(), "still waiting: {hint}");
             }
             Self::Unreachable(error) => {
-                let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-                let error = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-                tracing::warn!(%pod, seconds, "still waiting: failed to {error}");
+                tracing::warn!(%pod, seconds, "still waiting: failed to {}", chain(error));
             }
         }
     }
