@@ -1,10 +1,10 @@
 //! What the program is told: flags and environment variables, read and checked, all mistakes at once.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redirect::contract::{self, servers};
+use redirect::contract::{self, TOKEN_DIR, TOKEN_FILE, servers};
 use redirect::{Backend, Config};
 
 use crate::client::{Secret, Servers};
@@ -47,8 +47,6 @@ pub struct Settings {
     pub log: Log,
 }
 
-/// Where Kubernetes mounts the token of a Pod's service account.
-const BEARER_TOKEN_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// Kinds of gateways, as the catalogue spells them.
 const GATEWAYS: [&str; 4] = ["mesh-gateway", "ingress-gateway", "terminating-gateway", "api-gateway"];
 
@@ -96,7 +94,7 @@ const FLAGS: &[Flag] = &[
     flag(
         "consul-login-bearer-token-file",
         servers::LOGIN_BEARER_TOKEN_FILE,
-        "File with the service account's token (/var/run/secrets/kubernetes.io/serviceaccount/token).",
+        "File with the service account's token (where Kubernetes mounts it).",
     ),
     flag(
         "consul-login-meta",
@@ -202,7 +200,7 @@ impl Reader<'_> {
         let token_file = self.text("consul-login-bearer-token-file");
         Some(Login {
             auth_method,
-            bearer_token_file: token_file.map_or_else(|| PathBuf::from(BEARER_TOKEN_FILE), PathBuf::from),
+            bearer_token_file: token_file.map_or_else(|| Path::new(TOKEN_DIR).join(TOKEN_FILE), PathBuf::from),
             meta: self.login_meta(),
             scope: [("ns", "namespace"), ("partition", "partition"), ("dc", "datacenter")]
                 .into_iter()
@@ -348,7 +346,10 @@ mod tests {
         // the annotation says it, and agrees
         let arguments = [&SCRIPT[..], &["-service-account-name=web", "-service-name=web"]].concat();
         let settings = read(&arguments, &[&ENVIRONMENT[..], &with_acls[..1]].concat()).expect("valid");
-        assert_eq!(settings.login.map(|login| login.bearer_token_file), Some(PathBuf::from(BEARER_TOKEN_FILE)));
+        assert_eq!(
+            settings.login.map(|login| login.bearer_token_file),
+            Some(PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount/token"))
+        );
         assert_eq!(settings.pod.account, None);
     }
 

@@ -184,6 +184,10 @@ pub const DATA_DIR: &str = "/consul/connect-inject";
 pub const PROXY_ID_FILE: &str = "proxyid";
 /// File in [`DATA_DIR`] that carries the authority of the Consul servers, as PEM.
 pub const CA_FILE: &str = "consul-ca.pem";
+/// Where Kubernetes mounts the token of a Pod's service account.
+pub const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// File in [`TOKEN_DIR`], and in what else a service account's token is mounted at, that carries the token.
+pub const TOKEN_FILE: &str = "token";
 /// Added to the name of a Kubernetes node: the Consul node that its Pods are registered on.
 pub const NODE_SUFFIX: &str = "-virtual";
 /// Name of the injected init container.

@@ -3,9 +3,7 @@
 use crate::services::Instance;
 use crate::{Mistake, Settings, Surroundings};
 use k8s_openapi::api::core::v1::{PodSpec, SecretVolumeSource, Volume, VolumeMount};
-
-/// Where Kubernetes mounts the token of a Pod's service account.
-const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+use redirect::contract::{TOKEN_DIR, TOKEN_FILE};
 
 /// What one service's injected containers log in with.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +21,7 @@ pub(crate) struct Login {
 impl Login {
     /// The file with the token.
     pub(crate) fn token_file(&self) -> String {
-        format!("{}/token", self.mount.mount_path)
+        format!("{}/{TOKEN_FILE}", self.mount.mount_path)
     }
 }
 
@@ -64,5 +62,5 @@ pub(crate) fn of_pod(
 /// The mount of the Pod's own token, as the first of its containers has it.
 fn token_mount(spec: &PodSpec) -> Option<&VolumeMount> {
     let mut all = spec.containers.iter().flat_map(|container| container.volume_mounts.iter().flatten());
-    all.find(|mount| mount.mount_path == TOKEN_MOUNT)
+    all.find(|mount| mount.mount_path == TOKEN_DIR)
 }
