@@ -35,15 +35,11 @@ impl<'a> Original<'a> {
 pub(crate) fn json(received: Original<'_>, without: &HashSet<String>) -> String {
     let Original { pod, text: as_received } = received;
     let annotations = pod.metadata.annotations.as_ref();
-    if without.is_empty() && annotations.is_none_or(|annotations| !annotations.contains_key(ORIGINAL_POD)) {
-        match as_received.filter(|text| text.len() <= LIMIT) {
-            Some(text) => return text.to_owned(),
-            None => {
-                if let Some(text) = bounded(pod) {
-                    return text;
-                }
-            }
-        }
+    let has_none = annotations.is_none_or(|annotations| !annotations.contains_key(ORIGINAL_POD));
+    let is_whole = without.is_empty() && has_none;
+    let short = || as_received.filter(|text| text.len() <= LIMIT).map(str::to_owned);
+    if is_whole && let Some(text) = short().or_else(|| bounded(pod)) {
+        return text;
     }
     let mut copy = pod.clone();
     if let Some(spec) = &mut copy.spec {
@@ -54,7 +50,8 @@ pub(crate) fn json(received: Original<'_>, without: &HashSet<String>) -> String 
     if let Some(annotations) = &mut copy.metadata.annotations {
         annotations.remove(ORIGINAL_POD);
     }
-    if let Some(text) = bounded(&copy) {
+    // that a whole one is too long is known by now
+    if !is_whole && let Some(text) = bounded(&copy) {
         return text;
     }
     copy.metadata.managed_fields = None;
