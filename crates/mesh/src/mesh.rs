@@ -140,7 +140,7 @@ impl Mesh {
             dial,
             tamper,
         } = options;
-        let tenancies = tenancies(partitions.as_deref())?;
+        let tenancies = tenancies(partitions.as_deref(), acls.is_some())?;
         let is_on = partitions.is_some();
         let kept = data_dir.as_deref().map(kept::read).transpose()?.flatten();
         let kept = match (kept, federation.as_ref().and_then(|federation| federation.secret.clone())) {
@@ -156,9 +156,6 @@ impl Mesh {
             Some(kept) => (Authority::resume(names.clone(), kept.root)?, kept.vips, kept.queries),
             None => (Authority::new(names.clone())?, VirtualIps::default(), Queries::default()),
         };
-        if let (Some(_), Some([other, ..])) = (&acls, partitions.as_deref()) {
-            return Err(refuse(&other.name, "servers with ACLs have one partition; leave out the others, or the ACLs"));
-        }
         let mut acls = acls.map(|acls| Acls::start(acls, clusters.clone(), data_dir.clone())).transpose()?;
         let foreign = Authority::new(Names::new(&datacenter, &format!("{}.consul", uuid())))?;
         let address = feed.local_addr().map_err(|source| Error::Socket { what: "the feed", source })?.to_string();
@@ -167,22 +164,10 @@ impl Mesh {
         let clusters = std::iter::once(clusters).chain(partitions.into_iter().flatten().map(|part| part.clusters));
         let directories = tenancies.iter().map(|tenancy| Some(kept::directory(data_dir.as_deref()?, tenancy.own())));
         let directories: Vec<Option<PathBuf>> = directories.collect();
-        let others = directories.iter().skip(1).map(|directory| match directory {
-            Some(directory) => kept::read(directory).map(|kept| kept.map(|kept| (kept.vips, kept.queries))),
-            None => Ok(None),
-        });
-        let others: Vec<Option<(VirtualIps, Queries)>> = others.collect::<Result<_, _>>()?;
-        let mut memories = std::iter::once(Some((vips, queries))).chain(others).collect::<Vec<_>>();
-        for i in 0..memories.len() {
-            if memories[i].is_none() {
-                let taken = memories.iter().flatten().map(|(vips, _)| vips);
-                let vips = VirtualIps::beside(taken).ok_or_else(|| refuse(tenancies[i].own(), TOO_MANY))?;
-                memories[i] = Some((vips, Queries::default()));
-            }
-        }
+        let memories = memories((vips, queries), &tenancies, &directories)?;
         let (gate, tasks) = (Gate::default(), TaskTracker::new());
         let mut started = Vec::new();
-        let each = tenancies.into_iter().zip(clusters).zip(memories.into_iter().flatten()).zip(directories);
+        let each = tenancies.into_iter().zip(clusters).zip(memories).zip(directories);
         for (((tenancy, clusters), (vips, queries)), directory) in each {
             let keep = |directory: PathBuf| {
                 let (root, vips, queries) = (authority.root().clone(), vips.clone(), queries.clone());
@@ -365,10 +350,13 @@ impl Drop for Mesh {
 }
 
 /// Each partition, and what it calls the others; the default one first.
-fn tenancies(partitions: Option<&[PartitionOptions]>) -> Result<Vec<Tenancy>, Error> {
+fn tenancies(partitions: Option<&[PartitionOptions]>, has_acls: bool) -> Result<Vec<Tenancy>, Error> {
     let Some(partitions) = partitions else { return Ok(vec![Tenancy::default()]) };
     let mut all: Vec<Arc<str>> = vec![DEFAULT.into()];
     for PartitionOptions { name, .. } in partitions {
+        if has_acls {
+            return Err(refuse(name, "servers with ACLs have one partition; leave out the others, or the ACLs"));
+        }
         let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let is_label = name.len() <= 63 && name.starts_with(word) && name.ends_with(word);
         if !is_label || !name.chars().all(|c| word(c) || c == '-') {
@@ -383,6 +371,27 @@ fn tenancies(partitions: Option<&[PartitionOptions]>) -> Result<Vec<Tenancy>, Er
         all.push(name.as_str().into());
     }
     Ok(all.iter().map(|own| Tenancy::new(own, &all)).collect())
+}
+
+/// What a partition remembers of an earlier control plane.
+type Memory = (VirtualIps, Queries);
+
+/// What each partition remembers, `first` being the default one's. One that remembers nothing begins beside the others.
+fn memories(first: Memory, tenancies: &[Tenancy], directories: &[Option<PathBuf>]) -> Result<Vec<Memory>, Error> {
+    let mut memories = vec![Some(first)];
+    for directory in directories.iter().skip(1) {
+        let kept = directory.as_deref().map(kept::read).transpose()?.flatten();
+        memories.push(kept.map(|kept| (kept.vips, kept.queries)));
+    }
+    // only now: a block of addresses that one has kept is not to be another's
+    for (i, tenancy) in tenancies.iter().enumerate() {
+        if memories[i].is_none() {
+            let taken = memories.iter().flatten().map(|(vips, _)| vips);
+            let vips = VirtualIps::beside(taken).ok_or_else(|| refuse(tenancy.own(), TOO_MANY))?;
+            memories[i] = Some((vips, Queries::default()));
+        }
+    }
+    Ok(memories.into_iter().flatten().collect())
 }
 
 /// The most there are, the default one included: each has a block of virtual addresses.
@@ -433,10 +442,18 @@ mod tests {
     fn names_of_partitions(#[case] names: &[&str], #[case] expected: Option<&str>) {
         let partition = |name: &&str| PartitionOptions { name: (*name).to_owned(), clusters: Vec::new() };
         let partitions: Vec<PartitionOptions> = names.iter().map(partition).collect();
-        match (tenancies(Some(&partitions)), expected) {
+        match (tenancies(Some(&partitions), false), expected) {
             (Ok(all), None) => assert_eq!(all[1].listed(), format!("ap1, {DEFAULT}, ap-2")),
             (Err(error), Some(expected)) => assert!(error.to_string().contains(expected), "{error}"),
             (found, _) => panic!("{found:?}"),
         }
+    }
+
+    #[test]
+    fn with_acls_there_is_one_partition() {
+        let others = [PartitionOptions { name: "ap1".to_owned(), clusters: Vec::new() }];
+        let error = tenancies(Some(&others), true).expect_err("two partitions").to_string();
+        assert!(error.starts_with("make the partition \"ap1\": servers with ACLs have one partition"), "{error}");
+        assert_eq!(tenancies(Some(&[]), true).expect("the default one alone").len(), 1);
     }
 }

@@ -104,6 +104,22 @@ fn where_a_service_of_a_partition_is_reached(
     accepted(&rendered);
 }
 
+#[rstest]
+#[case::explicit("db.default.ap1:1234")]
+#[case::implicit("")]
+fn how_a_service_of_a_partition_is_dialled_is_the_callers_to_say(#[case] upstreams: &str) {
+    let said = json!({"upstreamConfig": {"overrides": [
+        {"name": "db", "connectTimeoutMs": 200}, {"name": "db", "partition": "ap1", "connectTimeoutMs": 100},
+    ]}});
+    let world = partitioned("default", upstreams, &[("ServiceDefaults", "client", said)], true);
+    let rendered = rendered_for(&world, instance(&world, "client"));
+    let clusters = rendered["clusters"].as_object().expect("clusters").iter();
+    let timeouts: Vec<&Value> =
+        clusters.filter(|(name, _)| name.ends_with(&of_ap1("db"))).map(|(_, c)| &c["connect_timeout"]).collect();
+    assert_eq!(timeouts, ["0.1s"]);
+    accepted(&rendered);
+}
+
 #[test]
 fn the_identity_of_the_partition_is_demanded() {
     let world = partitioned("default", "db.default.ap1:1234, web.default.ap1:1235", &[], true);
