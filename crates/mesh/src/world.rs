@@ -83,7 +83,7 @@ impl World {
             partitions: Arc::default(),
             peers: Arc::default(),
             queries: Arc::default(),
-            is_whole: true,
+            is_whole: false,
             is_partial: false,
             news: News::default(),
         }

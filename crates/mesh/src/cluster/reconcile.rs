@@ -85,8 +85,6 @@ pub(crate) struct Reconciler {
     refused: Vec<Problem>,
     /// Whether a custom resource was refused the last time.
     has_refused: bool,
-    /// Whether everything there is had been heard of when the last world was made.
-    was_whole: bool,
     /// Whether it has been waited long enough for everything there is.
     has_waited: bool,
 }
@@ -108,7 +106,6 @@ impl Reconciler {
             accepted: BTreeSet::new(),
             refused: Vec::new(),
             has_refused: false,
-            was_whole: false,
             has_waited: false,
         }
     }
@@ -259,7 +256,7 @@ impl Reconciler {
             (has_instances(world, service), ports)
         };
         let is_whole = self.clusters.iter().all(Cluster::is_whole);
-        let became_whole = is_whole && !std::mem::replace(&mut self.was_whole, is_whole);
+        let became_whole = is_whole && !before.is_whole;
         if entries
             || has_other_exports
             || became_whole

@@ -73,7 +73,6 @@ impl Partition {
             config: Arc::new(Config { home, ..Config::default() }),
             vips: Arc::new(vips),
             queries: Arc::new(queries),
-            is_whole: false,
             is_partial: true,
             ..World::empty(names, default_intention)
         };

@@ -34,15 +34,6 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     all.push(like("six", "fd00::1".parse().expect("an address"), Health::Passing));
     all.push(Arc::new(Instance { tags: vec!["v1".into(), "a.b".into()], ..(*web).clone() }));
     world.catalog = crate::catalog::Catalog::new(&all);
-    let seen = |last: u8, passing| Seen {
-        address: std::net::SocketAddr::from(([10, 245, 0, last], 20000)),
-        passing,
-        subsets: BTreeSet::new(),
-        port: 8080,
-        port_name: "http".to_owned(),
-        tags: vec!["v1".to_owned()],
-        ports: Vec::new(),
-    };
     let services = [
         ("web".to_owned(), vec![seen(1, true), seen(2, false)]),
         ("lone".to_owned(), vec![seen(3, true), seen(4, false)]),
@@ -84,15 +75,6 @@ static TENANT: LazyLock<World> = LazyLock::new(|| {
     let group =
         json!({"defaultForFailover": true, "members": [{"partition": "default"}, {"partition": "ap1"}, {"peer": "p"}]});
     let mut world = tenant(&["web"], &tenancy, Intention::Allow, &[("SamenessGroup", "all", group)], &[]);
-    let seen = |last: u8, passing| Seen {
-        address: std::net::SocketAddr::from(([10, 245, 0, last], 20000)),
-        passing,
-        subsets: BTreeSet::new(),
-        port: 8080,
-        port_name: "http".to_owned(),
-        tags: vec!["v1".to_owned()],
-        ports: Vec::new(),
-    };
     let db = partition::Exported {
         protocol: Protocol::Tcp,
         gateway_mode: None,
@@ -103,6 +85,19 @@ static TENANT: LazyLock<World> = LazyLock::new(|| {
     world.partitions = Arc::new([("ap1".into(), Arc::new(told))].into());
     world
 });
+
+/// An instance elsewhere.
+fn seen(last: u8, passing: bool) -> Seen {
+    Seen {
+        address: std::net::SocketAddr::from(([10, 245, 0, last], 20000)),
+        passing,
+        subsets: BTreeSet::new(),
+        port: 8080,
+        port_name: "http".to_owned(),
+        tags: vec!["v1".to_owned()],
+        ports: Vec::new(),
+    }
+}
 
 fn exported() -> Exported {
     let (protocol, identities) = ("tcp".to_owned(), Vec::new());
