@@ -4,27 +4,44 @@
 /// So much is escaped at a time.
 const PIECE: usize = 64;
 
+/// A byte that is no control character, as JSON has it: one byte or two.
+#[derive(Clone, Copy)]
+struct Escaped {
+    bytes: [u8; 2],
+    length: u8,
+}
+
+const ESCAPED: [Escaped; 256] = {
+    let mut all = [Escaped { bytes: [0; 2], length: 1 }; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        all[byte].bytes[0] = byte as u8;
+        byte += 1;
+    }
+    all[b'"' as usize] = Escaped { bytes: *b"\\\"", length: 2 };
+    all[b'\\' as usize] = Escaped { bytes: *b"\\\\", length: 2 };
+    all
+};
+
 /// Appends a text in quotation marks.
 pub(super) fn write(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + text.len() / 4 + 2);
     out.push(b'"');
     for piece in text.as_bytes().chunks(PIECE) {
-        // branches would be guessed wrong too often: both bytes are written, and the second moves over a first that is not wanted
-        let mut escaped = [0; 2 * PIECE];
-        let mut length = 0;
-        let mut control = false;
-        for &byte in piece {
-            control |= byte < b' ';
-            escaped[length % (2 * PIECE)] = b'\\';
-            length += usize::from(byte == b'"' || byte == b'\\');
-            escaped[length % (2 * PIECE)] = byte;
-            length += 1;
-        }
-        if control {
+        if piece.iter().any(|byte| *byte < b' ') {
             seldom(out, piece);
-        } else {
-            out.extend_from_slice(&escaped[..length]);
+            continue;
         }
+        // branches would be guessed wrong too often: two bytes are written, and the next ones move over a second that is not wanted
+        let mut escaped = [0; 2 * PIECE + 2];
+        let mut length = 0;
+        for &byte in piece {
+            let Escaped { bytes, length: more } = ESCAPED[usize::from(byte)];
+            let at = length % (2 * PIECE);
+            escaped[at..at + 2].copy_from_slice(&bytes);
+            length += usize::from(more);
+        }
+        out.extend_from_slice(&escaped[..length]);
     }
     out.push(b'"');
 }
