@@ -11,7 +11,7 @@ use follow::{Source, State};
 use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
-use rows::Selector;
+use rows::{Marks, Selector};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +142,8 @@ impl Watches {
     ) -> Result<Surroundings, NamespaceError> {
         let known = &*self.0;
         let services = known.services.table.of(namespace);
-        let selecting = services.iter().filter(|(_, selector)| selector.selects(labels));
+        let marks = Marks::of(labels);
+        let selecting = services.iter().filter(|(_, selector)| selector.selects(labels, marks));
         let mut services: Vec<String> = selecting.map(|(name, _)| name.clone()).collect();
         services.sort_unstable();
         Ok(Surroundings {

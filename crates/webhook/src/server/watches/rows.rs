@@ -7,6 +7,8 @@ use kube::core::DynamicObject;
 use redirect::contract::SERVICE_IGNORE;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::BitOr;
 use std::sync::Arc;
 
 /// A row: where it belongs, and what is kept.
@@ -18,12 +20,38 @@ pub(super) struct Row<V> {
 
 /// Which Pods a Service selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Selector(BTreeMap<String, String>);
+pub(super) struct Selector {
+    labels: BTreeMap<String, String>,
+    marks: Marks,
+}
 
 impl Selector {
-    /// Whether a Pod with these labels is selected.
-    pub(super) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.0.iter().all(|(key, value)| labels.get(key) == Some(value))
+    fn new(labels: BTreeMap<String, String>) -> Self {
+        Self { marks: Marks::of(&labels), labels }
+    }
+
+    /// Whether a Pod with these labels, and with the marks of these, is selected.
+    pub(super) fn selects(&self, labels: &BTreeMap<String, String>, marks: Marks) -> bool {
+        marks.cover(self.marks) && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// A bit for each label, which others may share: most of a Namespace's Services are passed over by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marks(u64);
+
+impl Marks {
+    pub(super) fn of(labels: &BTreeMap<String, String>) -> Self {
+        let mark = |label| {
+            let mut hasher = DefaultHasher::new();
+            Hash::hash(&label, &mut hasher);
+            1 << (hasher.finish() % u64::from(u64::BITS))
+        };
+        Self(labels.iter().map(mark).fold(0, BitOr::bitor))
+    }
+
+    fn cover(self, others: Self) -> bool {
+        others.0 & !self.0 == 0
     }
 }
 
@@ -46,7 +74,7 @@ pub(super) fn service(service: &Service) -> Option<Row<Selector>> {
     }
     let selector = service.spec.as_ref()?.selector.clone().filter(|selector| !selector.is_empty())?;
     let (namespace, name) = (metadata.namespace.clone()?, metadata.name.clone()?);
-    Some(Row { namespace, name, value: Selector(selector) })
+    Some(Row { namespace, name, value: Selector::new(selector) })
 }
 
 /// The mesh has one, `global`, whatever namespace its object is in.
@@ -110,7 +138,7 @@ mod tests {
         let metadata = json!({"name": "web", "namespace": "default", "labels": labels});
         let row = service(&serde_json::from_value(json!({"metadata": metadata, "spec": spec}))?);
         let pod = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
-        assert_eq!(row.map(|row| row.value.selects(&pod)), selects);
+        assert_eq!(row.map(|row| row.value.selects(&pod, Marks::of(&pod))), selects);
         Ok(())
     }
 
