@@ -2,7 +2,6 @@
 
 use crate::access_log::AccessLog;
 use crate::intent::Intent;
-use crate::original::Original;
 use crate::{Settings, keys, original};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use redirect::contract::{
@@ -14,11 +13,27 @@ use redirect::contract::{
 /// Version of this webhook, as the annotations show it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Writes them into `pod`, of which `received` is the state before any change.
-pub(crate) fn write(pod: &mut Pod, received: Original<'_>, intent: &Intent, settings: &Settings) {
-    let service_port = received.pod.spec.as_ref().and_then(|spec| spec.containers.first()).and_then(default_ports);
+/// What annotations say about the Pod as it was received.
+pub(crate) struct Received {
+    original: String,
+    service_port: Option<String>,
+}
+
+impl Received {
+    /// To be called before anything is changed. `text` is the Pod's own, where somebody has it.
+    pub(crate) fn of(pod: &Pod, text: Option<String>, intent: &Intent) -> Self {
+        let first = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+        Self {
+            original: original::json(pod, text, &intent.probes.unchanged),
+            service_port: first.and_then(default_ports),
+        }
+    }
+}
+
+/// Writes them.
+pub(crate) fn write(pod: &mut Pod, received: Received, intent: &Intent, settings: &Settings) {
     let annotations = pod.metadata.annotations.get_or_insert_default();
-    if let Some(ports) = service_port {
+    if let Some(ports) = received.service_port {
         annotations.entry(CONNECT_SERVICE_PORT.to_owned()).or_insert(ports);
     }
     // What the webhook alone may say is taken away where it has nothing to say: written by hand it would be a lie.
@@ -30,7 +45,7 @@ pub(crate) fn write(pod: &mut Pod, received: Original<'_>, intent: &Intent, sett
         AccessLog::Stream => None,
     });
     for (key, value) in [
-        (ORIGINAL_POD, Some(original::json(received, &intent.probes.unchanged))),
+        (ORIGINAL_POD, Some(received.original)),
         (CONNECT_K8S_VERSION, Some(VERSION.to_owned())),
         (CONSUL_K8S_VERSION, Some(VERSION.to_owned())),
         (CONNECT_INJECT_STATUS, Some(INJECTED.to_owned())),

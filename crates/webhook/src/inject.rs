@@ -1,12 +1,13 @@
 //! Pod in, mutated Pod out: the steps of injection in their order.
 
+use crate::annotations::Received;
 use crate::intent::Intent;
-use crate::original::Original;
 use crate::{
     Decision, Refusal, Settings, Surroundings, annotations, decide, dns, env, guard, init_container, sidecar, volumes,
     warnings,
 };
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodSpec};
+use std::sync::LazyLock;
 
 /// Injects the Pod if it is to be injected, see [`decide`]; otherwise returns it as it is. Injecting twice is injecting once.
 ///
@@ -24,10 +25,13 @@ pub fn inject(pod: &Pod, namespace: &Namespace, settings: &Settings) -> Result<P
 /// As [`inject`].
 pub fn admit(pod: &Pod, surroundings: &Surroundings, settings: &Settings) -> Result<Admitted, Refusal> {
     let namespace = surroundings.namespace.metadata.name.as_deref().unwrap_or_default();
-    match decide(pod, namespace, settings)? {
-        Decision::Skip(_) => Ok(Admitted { pod: pod.clone(), warnings: Vec::new() }),
-        Decision::Inject => mutate(Original::of(pod), surroundings, settings),
-    }
+    let decision = decide(pod, namespace, settings)?;
+    let mut pod = pod.clone();
+    let warnings = match decision {
+        Decision::Skip(_) => Vec::new(),
+        Decision::Inject => mutate(&mut pod, None, surroundings, settings)?,
+    };
+    Ok(Admitted { pod, warnings })
 }
 
 /// A Pod with everything that was added to it.
@@ -39,23 +43,27 @@ pub struct Admitted {
     pub warnings: Vec<String>,
 }
 
-/// Injects a Pod about which [`decide`] has said so.
+/// Injects a Pod about which [`decide`] has said so, and returns warnings. `text` is what was received of it, where somebody
+/// has it. A Pod that is refused stays as it is.
+///
+/// What is changed here, [`crate::patch::Before`] knows of.
 pub(crate) fn mutate(
-    original: Original<'_>,
+    pod: &mut Pod,
+    text: Option<String>,
     surroundings: &Surroundings,
     settings: &Settings,
-) -> Result<Admitted, Refusal> {
-    let received = original.pod;
-    let mut pod = received.clone();
+) -> Result<Vec<String>, Refusal> {
     // its marks are gone, and what they stand for is there: injecting once more would make it two
-    if guard::is_injected(received, settings) {
-        annotations::restore(&mut pod);
-        return Ok(Admitted { pod, warnings: Vec::new() });
+    if guard::is_injected(pod, settings) {
+        annotations::restore(pod);
+        return Ok(Vec::new());
     }
-    let spec = pod.spec.get_or_insert_default();
-    let intent = Intent::read(received, spec, surroundings, settings)?;
-    let warnings = warnings::of(received, &intent, surroundings, settings);
+    static NONE: LazyLock<PodSpec> = LazyLock::new(PodSpec::default);
+    let intent = Intent::read(pod, pod.spec.as_ref().unwrap_or(&NONE), surroundings, settings)?;
+    let warnings = warnings::of(pod, &intent, surroundings, settings);
+    let received = Received::of(pod, text, &intent);
 
+    let spec = pod.spec.get_or_insert_default();
     volumes::add(spec, &intent);
     volumes::mount_into(&mut spec.containers, &intent.mount_into);
     env::add_upstreams(&mut spec.containers, &intent.upstreams, settings.loopback());
@@ -69,8 +77,8 @@ pub(crate) fn mutate(
     if intent.dns {
         dns::configure(spec, surroundings.namespace.metadata.name.as_deref().unwrap_or_default(), settings);
     }
-    annotations::write(&mut pod, original, &intent, settings);
-    Ok(Admitted { pod, warnings })
+    annotations::write(pod, received, &intent, settings);
+    Ok(warnings)
 }
 
 fn add_containers(spec: &mut PodSpec, intent: &Intent, settings: &Settings) {

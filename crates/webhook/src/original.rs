@@ -14,31 +14,16 @@ const USUAL: usize = 16 * 1024;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// A Pod as it was received.
-#[derive(Clone, Copy)]
-pub(crate) struct Original<'a> {
-    pub(crate) pod: &'a Pod,
-    /// Its JSON, where somebody has it.
-    pub(crate) text: Option<&'a str>,
-}
-
-impl<'a> Original<'a> {
-    /// A Pod whose text nobody has.
-    pub(crate) fn of(pod: &'a Pod) -> Self {
-        Self { pod, text: None }
-    }
-}
-
 /// The Pod as JSON; one that is too long loses bookkeeping first, and then all but its identity, ports and HTTP probes.
 ///
-/// Of the containers `without`, the endpoints controller must not find the probes, see [`crate::probes`].
-pub(crate) fn json(received: Original<'_>, without: &HashSet<String>) -> String {
-    let Original { pod, text: as_received } = received;
+/// `as_received` is its text, where somebody has it. Of the containers `without`, the endpoints controller must not find the
+/// probes, see [`crate::probes`].
+pub(crate) fn json(pod: &Pod, as_received: Option<String>, without: &HashSet<String>) -> String {
     let annotations = pod.metadata.annotations.as_ref();
     let has_none = annotations.is_none_or(|annotations| !annotations.contains_key(ORIGINAL_POD));
     let is_whole = without.is_empty() && has_none;
-    let short = || as_received.filter(|text| text.len() <= LIMIT).map(str::to_owned);
-    if is_whole && let Some(text) = short().or_else(|| bounded(pod)) {
+    let short = as_received.filter(|text| text.len() <= LIMIT);
+    if is_whole && let Some(text) = short.or_else(|| bounded(pod)) {
         return text;
     }
     let mut copy = pod.clone();
@@ -134,7 +119,7 @@ mod tests {
     #[test]
     fn a_usual_pod_is_kept_whole() {
         let pod = with_annotation("note", 10);
-        let back: Pod = serde_json::from_str(&json(Original::of(&pod), &HashSet::new())).expect("JSON");
+        let back: Pod = serde_json::from_str(&json(&pod, None, &HashSet::new())).expect("JSON");
         assert_eq!(back, pod);
     }
 
@@ -142,24 +127,27 @@ mod tests {
     fn its_own_text_is_kept_as_it_is() {
         let pod = with_annotation("note", 10);
         let text = r#"{ "spec": "whatever it was" }"#;
-        let received = Original { pod: &pod, text: Some(text) };
-        assert_eq!(json(received, &HashSet::new()), text);
+        let received = || Some(text.to_owned());
+        assert_eq!(json(&pod, received(), &HashSet::new()), text);
         let without: HashSet<String> = ["c".to_owned()].into();
-        assert!(!json(received, &without).contains("livenessProbe"), "but not with probes that must not be found");
+        assert!(
+            !json(&pod, received(), &without).contains("livenessProbe"),
+            "but not with probes that must not be found"
+        );
         let long = format!("{{}}{}", " ".repeat(LIMIT));
-        let shorter = json(Original { pod: &pod, text: Some(&long) }, &HashSet::new());
+        let shorter = json(&pod, Some(long), &HashSet::new());
         assert_eq!(serde_json::from_str::<Pod>(&shorter).ok(), Some(pod));
     }
 
     #[test]
     fn bookkeeping_goes_first() {
-        let text = json(Original::of(&with_annotation(LAST_APPLIED, LIMIT)), &HashSet::new());
+        let text = json(&with_annotation(LAST_APPLIED, LIMIT), None, &HashSet::new());
         assert!(text.len() < 1024 && text.contains("\"image\""), "{text}");
     }
 
     #[test]
     fn what_the_controller_reads_stays() {
-        let text = json(Original::of(&with_annotation("note", LIMIT)), &HashSet::new());
+        let text = json(&with_annotation("note", LIMIT), None, &HashSet::new());
         let spec = json!({"containers": [{
             "name": "c",
             "ports": [{"name": "api", "containerPort": 80}],
@@ -171,7 +159,7 @@ mod tests {
 
     #[test]
     fn it_does_not_nest() {
-        let text = json(Original::of(&with_annotation(ORIGINAL_POD, 10)), &HashSet::new());
+        let text = json(&with_annotation(ORIGINAL_POD, 10), None, &HashSet::new());
         assert!(!text.contains(ORIGINAL_POD), "{text}");
     }
 }

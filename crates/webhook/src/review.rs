@@ -1,8 +1,8 @@
 //! AdmissionReview in, AdmissionReview out; versions v1 and v1beta1, which differ in nothing that is used here.
 
-use crate::inject::{Admitted, mutate};
-use crate::original::{self, Original};
-use crate::patch;
+use crate::inject::mutate;
+use crate::original;
+use crate::patch::Before;
 use crate::{Decision, Refusal, Settings, SkipReason, Surroundings, decide};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -34,7 +34,7 @@ pub enum ReviewError {
 }
 
 /// An object that is not a Pod.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("failed to read the object as a Pod: {0}")]
 pub struct NotAPod(String);
 
@@ -70,6 +70,7 @@ struct Kind {
 }
 
 /// One review.
+#[derive(Clone)]
 pub struct Review {
     api_version: String,
     uid: String,
@@ -183,10 +184,14 @@ impl Review {
         self.pod.as_ref()
     }
 
-    /// The answer where the Namespace need not be known: the Pod is left alone, or nobody can tell whether it should be.
-    /// `None` means that it is to be injected.
+    /// The answer where the Namespace need not be known: the Pod is left alone, or there is none, or nobody can tell whether it
+    /// should be injected. `None` means that it is to be.
     #[must_use]
-    pub fn decide(&self, pod: &Pod, settings: &Settings) -> Option<Answer> {
+    pub fn decide(&self, settings: &Settings) -> Option<Answer> {
+        let pod = match &self.pod {
+            Ok(pod) => pod,
+            Err(error) => return Some(self.failed(400, error.to_string())),
+        };
         match decide(pod, self.namespace(), settings) {
             Ok(Decision::Inject) => None,
             Ok(Decision::Skip(reason)) => Some(self.unchanged(reason)),
@@ -196,14 +201,21 @@ impl Review {
 
     /// Answers for a Pod that is to be injected.
     #[must_use]
-    pub fn inject(&self, pod: &Pod, surroundings: &Surroundings, settings: &Settings) -> Answer {
-        let received = Original { pod, text: self.text.as_deref() };
-        let Admitted { pod: injected, warnings } = match mutate(received, surroundings, settings) {
-            Ok(injected) => injected,
+    pub fn inject(mut self, surroundings: &Surroundings, settings: &Settings) -> Answer {
+        let pod = match &mut self.pod {
+            Ok(pod) => pod,
+            Err(error) => {
+                let message = error.to_string();
+                return self.failed(400, message);
+            }
+        };
+        let before = Before::of(pod);
+        let warnings = match mutate(pod, self.text.take(), surroundings, settings) {
+            Ok(warnings) => warnings,
             Err(refusal) => return self.refused(&refusal),
         };
         // Both sides as this program understands them: fields of a newer Kubernetes are no part of the difference.
-        match patch::of_pods(pod, &injected) {
+        match before.patch(pod) {
             Ok(patch) => {
                 self.answer(Outcome::Injected, 200, format!("valid {} request", self.kind), Some(patch), warnings)
             }

@@ -6,7 +6,7 @@
 mod pods;
 mod text;
 
-pub(crate) use pods::of_pods;
+pub(crate) use pods::Before;
 
 use serde::Serialize;
 use serde_json::{Map, Value};

@@ -71,7 +71,7 @@ impl Admission {
         // the semaphore is never closed
         let _turn = if length < LONG { None } else { self.long.acquire().await.ok() };
         let review = work(length, move || Review::parse(&body)).await??;
-        let answer = match self.decided(&review) {
+        let answer = match review.decide(&self.settings) {
             Some(answer) => answer,
             None => match self.watches.surroundings(review.namespace(), review.labels()).await {
                 Ok(surroundings) => self.inject(length, review, surroundings).await?,
@@ -82,14 +82,6 @@ impl Admission {
         Ok(answer)
     }
 
-    /// The answer that needs nothing but the Pod.
-    fn decided(&self, review: &Review) -> Option<Answer> {
-        match review.pod() {
-            Ok(pod) => review.decide(pod, &self.settings),
-            Err(error) => Some(review.failed(400, error.to_string())),
-        }
-    }
-
     async fn inject(
         self: &Arc<Self>,
         length: usize,
@@ -97,11 +89,7 @@ impl Admission {
         surroundings: Surroundings,
     ) -> Result<Answer, Unanswered> {
         let admission = Arc::clone(self);
-        let inject = move || match review.pod() {
-            Ok(pod) => review.inject(pod, &surroundings, &admission.settings),
-            Err(error) => review.failed(400, error.to_string()),
-        };
-        work(length, inject).await
+        work(length, move || review.inject(&surroundings, &admission.settings)).await
     }
 
     fn tell(&self, answer: &Answer) {

@@ -44,13 +44,10 @@ pub(crate) fn sent(answer: &Answer) -> Result<Value, serde_json::Error> {
 fn answer(review: &Value) -> Result<Answer, ReviewError> {
     let review = Review::parse(review.to_string().as_bytes())?;
     let settings = Settings::default();
-    let pod = match review.pod() {
-        Ok(pod) => pod,
-        Err(error) => return Ok(review.failed(400, error.to_string())),
-    };
-    Ok(review
-        .decide(pod, &settings)
-        .unwrap_or_else(|| review.inject(pod, &Surroundings::of(namespace(&[])), &settings)))
+    Ok(match review.decide(&settings) {
+        Some(answer) => answer,
+        None => review.inject(&Surroundings::of(namespace(&[])), &settings),
+    })
 }
 
 #[rstest]

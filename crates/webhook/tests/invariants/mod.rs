@@ -27,10 +27,7 @@ pub(crate) fn answered(input: &[u8]) {
 
 /// What the server answers.
 pub(crate) fn answer(review: &Review, settings: &Settings) -> Answer {
-    match review.pod() {
-        Ok(pod) => review.decide(pod, settings).unwrap_or_else(|| review.inject(pod, &surroundings(), settings)),
-        Err(error) => review.failed(400, error.to_string()),
-    }
+    review.decide(settings).unwrap_or_else(|| review.clone().inject(&surroundings(), settings))
 }
 
 /// The object after a patch, as it is in an answer.
