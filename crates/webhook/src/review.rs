@@ -5,12 +5,13 @@ use crate::original;
 use crate::patch::Before;
 use crate::{Decision, Refusal, Settings, SkipReason, Surroundings, decide};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::{Simd, general_purpose::PAD};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// A request that cannot be answered, because it is no AdmissionReview or has no request in it.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,9 @@ struct Kind {
     #[serde(default)]
     kind: String,
 }
+
+/// Finds out once what the processor can do. A patch has tens of kilobytes.
+static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 
 /// One review.
 #[derive(Clone)]
@@ -299,7 +303,7 @@ impl Answer {
         body.extend_from_slice(BEFORE);
         let start = body.len();
         body.resize(start + length, 0);
-        STANDARD.encode_slice(patch, &mut body[start..]).map_err(serde::ser::Error::custom)?;
+        BASE64.encode_slice(patch, &mut body[start..]).map_err(serde::ser::Error::custom)?;
         body.push(b'"');
         body.extend_from_slice(END);
         Ok(body)
