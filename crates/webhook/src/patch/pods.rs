@@ -265,7 +265,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case::nothing(container(json!({})), container(json!({})), json!([]))]
+    #[case::nothing(
+        container(json!({"livenessProbe": get(80), "readinessProbe": get(81), "startupProbe": get(82)})),
+        container(json!({"livenessProbe": get(80), "readinessProbe": get(81), "startupProbe": get(82)})),
+        json!([])
+    )]
     #[case::port_of_a_probe(
         container(json!({"livenessProbe": get(80)})),
         container(json!({"livenessProbe": get(20300)})),

@@ -8,7 +8,7 @@ use invariants::{answer, patched, surroundings};
 use k8s_openapi::api::core::v1::Pod;
 use pods::{pod, settings};
 use proptest::prelude::*;
-use redirect::contract::ORIGINAL_POD;
+use redirect::contract::{CONNECT_INJECT_MANAGED_BY, CONNECT_INJECT_STATUS, ORIGINAL_POD};
 use serde_json::{Value, json};
 use webhook::review::{Outcome, Review};
 use webhook::{Settings, admit};
@@ -79,8 +79,10 @@ proptest! {
         let mut received = once.clone();
         if stripped {
             let marks = received["metadata"]["annotations"].as_object_mut().expect("annotations");
-            marks.remove("consul.hashicorp.com/connect-inject-status");
+            marks.remove(CONNECT_INJECT_STATUS);
             marks.insert("consul.hashicorp.com/connect-inject".to_owned(), json!("true"));
+            let labels = received["metadata"]["labels"].as_object_mut().expect("labels");
+            labels.retain(|label, _| label != CONNECT_INJECT_STATUS && label != CONNECT_INJECT_MANAGED_BY);
         }
         let (outcome, answer, twice) = answered(&received, &settings);
         prop_assert_ne!(outcome, Outcome::Refused, "{}", answer);
@@ -89,7 +91,12 @@ proptest! {
                 prop_assert_eq!(named(&twice, list, name), named(&once, list, name));
             }
         }
-        if !stripped {
+        if stripped {
+            prop_assert_eq!(outcome, Outcome::Injected);
+            for (list, mark) in [("annotations", CONNECT_INJECT_STATUS), ("labels", CONNECT_INJECT_STATUS), ("labels", CONNECT_INJECT_MANAGED_BY)] {
+                prop_assert_eq!(&twice["metadata"][list][mark], &once["metadata"][list][mark], "{}", mark);
+            }
+        } else {
             prop_assert_eq!(twice, once);
         }
     }
