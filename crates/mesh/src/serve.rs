@@ -86,6 +86,17 @@ impl Shared {
         self.worlds.borrow().clone()
     }
 
+    /// The world, once everything in it is known: of an earlier one, somebody would take for missing what only has not been heard
+    /// of yet.
+    pub(crate) async fn complete_world(&self) -> Arc<World> {
+        let mut worlds = self.worlds();
+        match worlds.wait_for(|world| !world.is_partial).await {
+            Ok(world) => world.clone(),
+            // everything stops
+            Err(_) => self.world(),
+        }
+    }
+
     /// Tells of each new world.
     pub(crate) fn worlds(&self) -> watch::Receiver<Arc<World>> {
         self.worlds.clone()

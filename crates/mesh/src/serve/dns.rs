@@ -5,7 +5,7 @@
 //! What Consul answers is answered even where it is no good answer: a virtual name of an unknown service gets an empty one
 //! and not `NXDOMAIN`, upon which some resolvers stop searching. Clients must live with it, and features are to show how.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
@@ -27,7 +27,8 @@ pub(crate) use fit::Transport;
 /// Length of a message's header.
 const HEADER: usize = 12;
 
-/// Serves both transports while the gate is open.
+/// Serves both transports while the gate is open. A name that is asked for before everything is known, as after a restart, is
+/// answered once it is: clients keep what they were told of names that do not exist.
 pub(crate) fn start(
     udp: UdpSocket,
     tcp: TcpListener,
@@ -35,8 +36,8 @@ pub(crate) fn start(
     gate: &Gate,
     tasks: &TaskTracker,
 ) -> std::io::Result<()> {
-    let socket = tokio::net::UdpSocket::from_std(udp)?;
-    let (state, open) = (shared.clone(), gate.clone());
+    let socket = Arc::new(tokio::net::UdpSocket::from_std(udp)?);
+    let (state, open, answers, stopped) = (shared.clone(), gate.clone(), tasks.clone(), gate.stopped());
     tasks.spawn(gate.stopped().run_until_cancelled_owned(async move {
         let mut buffer = vec![0; 65_535];
         loop {
@@ -45,10 +46,20 @@ pub(crate) fn start(
             if !open.is_open() {
                 continue;
             }
-            let Ok(rights) = state.rights(None) else { continue };
-            if let Some(reply) = answer(&state.world(), &rights, &buffer[..length], Transport::Udp) {
-                let _ = socket.send_to(&reply, peer).await;
+            let query = &buffer[..length];
+            if !state.world().is_partial {
+                let reply = state.answer_dns(&state.world(), query, Transport::Udp);
+                send(&socket, reply, peer).await;
+                continue;
             }
+            // those that wait are not to hold up the others
+            let (query, socket, state, open) = (query.to_owned(), socket.clone(), state.clone(), open.clone());
+            answers.spawn(stopped.clone().run_until_cancelled_owned(async move {
+                let world = state.complete_world().await;
+                if open.is_open() {
+                    send(&socket, state.answer_dns(&world, &query, Transport::Udp), peer).await;
+                }
+            }));
         }
     }));
     accept(tcp, gate, tasks, move |mut stream| {
@@ -58,14 +69,28 @@ pub(crate) fn start(
                 let length = stream.read_u16().await?;
                 let mut query = vec![0; usize::from(length)];
                 stream.read_exact(&mut query).await?;
-                let Ok(rights) = shared.rights(None) else { break };
-                let Some(reply) = answer(&shared.world(), &rights, &query, Transport::Tcp) else { break };
+                let world = shared.complete_world().await;
+                let Some(reply) = shared.answer_dns(&world, &query, Transport::Tcp) else { break };
                 let length = u16::try_from(reply.len()).map_err(std::io::Error::other)?;
                 stream.write_all(&[&length.to_be_bytes(), reply.as_slice()].concat()).await?;
             }
             Ok::<(), std::io::Error>(())
         }
     })
+}
+
+async fn send(socket: &tokio::net::UdpSocket, reply: Option<Vec<u8>>, peer: SocketAddr) {
+    if let Some(reply) = reply {
+        // who does not listen any more need not know
+        let _ = socket.send_to(&reply, peer).await;
+    }
+}
+
+impl Shared {
+    /// The answer to somebody without a token; `None` where there is none.
+    fn answer_dns(&self, world: &World, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        answer(world, &self.rights(None).ok()?, query, transport)
+    }
 }
 
 /// The answer to a message of somebody; `None` when it is not a query.

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::*;
 use crate::abroad::{Abroad, Seen};
+use crate::ca::Authority;
 use crate::config::{Protocol, SamenessGroup};
 use crate::fixture::{tenant, world};
 use crate::intentions::Intention;
@@ -368,4 +369,61 @@ fn who_may_read_nothing_is_told_nothing(#[case] question: &str, #[case] code: Re
     assert_eq!((denied.metadata.response_code, denied.answers.len()), (code, 0));
     let allowed = |rights| reply(rights).answers.len();
     assert_eq!(allowed(Rights::Anonymous { reads: true }), allowed(Rights::All));
+}
+
+#[rstest]
+#[case::udp(Transport::Udp)]
+#[case::tcp(Transport::Tcp)]
+#[tokio::test]
+async fn what_is_not_known_yet_is_not_denied(#[case] transport: Transport) {
+    let partial = World { is_partial: true, ..World::empty(WORLD.names.clone(), Intention::Allow) };
+    let (publish, worlds) = tokio::sync::watch::channel(Arc::new(partial));
+    let authority = Authority::new(WORLD.names.clone()).expect("an authority");
+    let shared = Arc::new(Shared::new(worlds, authority.clone(), authority, None));
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    udp.set_nonblocking(true).expect("a socket");
+    tcp.set_nonblocking(true).expect("a socket");
+    let (udp_address, tcp_address) = (udp.local_addr().expect("bound"), tcp.local_addr().expect("bound"));
+    let (gate, tasks) = (Gate::default(), TaskTracker::new());
+    start(udp, tcp, shared, &gate, &tasks).expect("a server");
+
+    let mut query = Message::query();
+    let name = Name::from_ascii("web.service.consul.").expect("a name");
+    query.add_query(hickory_proto::op::Query::query(name, RecordType::A));
+    let query = query.to_vec().expect("a query");
+    let idle = publish.receiver_count();
+    let ask = async {
+        match transport {
+            Transport::Udp => {
+                let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+                client.send_to(&query, udp_address).await.expect("sent");
+                let mut reply = vec![0; 512];
+                let length = client.recv(&mut reply).await.expect("an answer");
+                reply[..length].to_owned()
+            }
+            Transport::Tcp => {
+                let mut client = tokio::net::TcpStream::connect(tcp_address).await.expect("a connection");
+                client.write_u16(query.len() as u16).await.expect("sent");
+                client.write_all(&query).await.expect("sent");
+                let mut reply = vec![0; client.read_u16().await.expect("an answer").into()];
+                client.read_exact(&mut reply).await.expect("an answer");
+                reply
+            }
+        }
+    };
+    let mut ask = std::pin::pin!(ask);
+    let waits = async {
+        while publish.receiver_count() == idle {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        reply = ask.as_mut() => panic!("answered before anything is known: {:?}", Message::from_vec(&reply)),
+        () = waits => {}
+    }
+    publish.send_replace(Arc::new(WORLD.clone()));
+    let reply = Message::from_vec(&ask.await).expect("a message");
+    assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::NoError, 1));
+    gate.stop();
 }
