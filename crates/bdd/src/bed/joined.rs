@@ -121,7 +121,8 @@ impl Bed for Joined {
     }
 
     async fn converge(&self) -> Result<()> {
-        for part in self.parts() {
+        // what the last one heard of only now, the first ones are to hear as well
+        for part in self.parts().into_iter().chain(self.parts()) {
             part.converge().await?;
         }
         Ok(())

@@ -19,6 +19,7 @@ use crate::kept::Keeper;
 use crate::names::Names;
 use crate::peering::{Accepted, Manager};
 use crate::query::Queries;
+use crate::registration::Health;
 use crate::serve::{Gate, Shared};
 use crate::tenancy::Tenancy;
 use crate::vip::VirtualIps;
@@ -165,6 +166,13 @@ impl Partition {
             }
         }
         Some(resources)
+    }
+
+    /// Whether the service behind a proxy passes its health checks, as far as is known; `None` when it is not registered.
+    #[must_use]
+    pub fn is_passing(&self, proxy_id: &str) -> Option<bool> {
+        let world = self.shared.world();
+        world.catalog.proxy(None, proxy_id).map(|instance| instance.health == Health::Passing)
     }
 
     /// What it was asked for and does not do, in the order of the objects' names.

@@ -117,7 +117,12 @@ impl SimBed {
             let lacking = async {
                 let dump = admin::dump(&netns).await?;
                 let id = admin::proxy_id(&dump).context("find the proxy's id")?;
-                let wanted = self.home()?.proxy_config(id).with_context(|| format!("find {id} in the catalogue"))?;
+                let home = self.home()?;
+                let wanted = home.proxy_config(id).with_context(|| format!("find {id} in the catalogue"))?;
+                // only then do others hear of it
+                if home.is_passing(id) != Some(true) {
+                    return Ok(Some(format!("{id}: the servers have not heard that it is ready")));
+                }
                 anyhow::Ok(admin::difference(&wanted, &dump).map(|lacks| format!("{id}: {lacks}")))
             };
             match lacking.await {
