@@ -1,8 +1,10 @@
 //! The mesh's servers, which can be stopped and started again as those of a cluster can.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
@@ -21,6 +23,8 @@ use crate::vocabulary::parameters::Verdict;
 const DNS: u16 = 8600;
 /// The port at which proxies and other servers are told what these know.
 const FEED: u16 = 8502;
+/// How long a socket of earlier servers may be held at most.
+const HELD: Duration = Duration::from_secs(1);
 
 /// Where servers are, and whose they are.
 pub(super) struct Site {
@@ -173,6 +177,20 @@ impl Servers {
     }
 }
 
+/// Binds a socket that servers before these may have had: a program that is being started at that moment has all sockets of
+/// this process until it runs, and nobody tells when that is.
+fn once_free<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let start = Instant::now();
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < HELD => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            bound => return bound,
+        }
+    }
+}
+
 fn launch(
     site: &Site,
     default_intention: Intention,
@@ -182,7 +200,7 @@ fn launch(
     let Site { netns, address, clusters, datacenter, data_dir, federated } = site;
     let tcp = |port| {
         let socket = SocketAddr::new(*address, port);
-        netns.tcp_listen(socket).with_context(|| format!("listen on {socket} for the mesh's servers"))
+        once_free(|| netns.tcp_listen(socket)).with_context(|| format!("listen on {socket} for the mesh's servers"))
     };
     let federation = federated.clone().map(|Federated { secret, primary, others }| Federation {
         secret,
@@ -194,7 +212,8 @@ fn launch(
         clusters: clusters.default.clone(),
         http: tcp(8500)?,
         feed: tcp(FEED)?,
-        dns_udp: netns.udp_bind(SocketAddr::new(*address, DNS)).context("answer DNS for the mesh's servers")?,
+        dns_udp: once_free(|| netns.udp_bind(SocketAddr::new(*address, DNS)))
+            .context("answer DNS for the mesh's servers")?,
         dns_tcp: tcp(DNS)?,
         datacenter: datacenter.clone(),
         partitions: clusters.partitions.as_ref().map(|partitions| {
