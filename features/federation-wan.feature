@@ -180,6 +180,25 @@ Feature: Dialling a service in a federated datacenter
     And "my-service" is restarted
     Then within 60 seconds it is answered by "my-service"
 
+  @beyond @sim @kind @slow
+  Scenario Outline: Traffic to another datacenter outlives a restart of either control plane
+    Given the workload "my-service" with:
+      | cluster | dc2 |
+    And the workload "caller" with:
+      | cluster                              | dc1                 |
+      | annotation connect-service-upstreams | my-service:1234:dc2 |
+    When "caller" requests "http://localhost:1234"
+    Then it is answered by "my-service"
+    When "caller" keeps requesting "http://localhost:1234"
+    And the control plane of "<datacenter>" is restarted
+    And 10 seconds pass
+    Then no request failed
+
+    Examples:
+      | datacenter |
+      | dc1        |
+      | dc2        |
+
   # intentions count in all datacenters, and are enforced where the destination is
   @beyond @sim @kind @slow
   Scenario Outline: An intention is enforced at the destination's end

@@ -128,6 +128,23 @@ Feature: Peered clusters need no explicit upstream
     And 30 seconds pass
     Then no request failed
 
+  # servers that begin anew deny no name, and tell proxies nothing, before the peer has told them what it exports
+  @beyond @sim @kind @slow
+  Scenario Outline: Traffic to a peer outlives a restart of either control plane
+    Given "static-server" exported to "client"
+    And "static-client" may reach "static-server"
+    When "static-client" requests "http://static-server.virtual.server.consul"
+    Then it is answered
+    When "static-client" keeps requesting "http://static-server.virtual.server.consul"
+    And the control plane of "<cluster>" is restarted
+    And 10 seconds pass
+    Then no request failed
+
+    Examples:
+      | cluster |
+      | client  |
+      | server  |
+
   # a name of a mesh means its own service, whatever a peer calls its own
   @beyond @sim @kind @slow
   Scenario: A peer's service does not stand in for one of the same name

@@ -6,9 +6,7 @@ mod slices;
 mod status;
 mod watch;
 
-#[cfg(test)]
-pub(crate) use reconcile::Reconciler;
-pub(crate) use reconcile::reconcile;
+pub(crate) use reconcile::{Reconciler, reconcile};
 pub(crate) use watch::follow;
 
 use std::sync::Arc;

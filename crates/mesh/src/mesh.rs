@@ -143,6 +143,9 @@ impl Mesh {
         let tenancies = tenancies(partitions.as_deref(), acls.is_some())?;
         let is_on = partitions.is_some();
         let kept = data_dir.as_deref().map(kept::read).transpose()?.flatten();
+        // the first servers of a datacenter may be up long before those of the others
+        let awaited = federation.iter().filter(|_| kept.is_some()).flat_map(|federation| &federation.others);
+        let awaited: Vec<Arc<str>> = awaited.map(|(name, _)| name.as_str().into()).collect();
         let kept = match (kept, federation.as_ref().and_then(|federation| federation.secret.clone())) {
             (Some(kept), Some(FederationSecret { trust_domain, root })) => Some(Kept { trust_domain, root, ..kept }),
             (None, Some(FederationSecret { trust_domain, root })) => {
@@ -184,6 +187,7 @@ impl Mesh {
                 foreign: foreign.in_partition(tenancy.own()),
                 tenancy,
                 primary: primary.clone(),
+                awaited: awaited.clone(),
                 dial: dial.clone(),
                 address: address.clone(),
                 acls: acls.take(),

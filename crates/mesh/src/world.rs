@@ -59,8 +59,8 @@ pub(crate) struct World {
     pub(crate) queries: Arc<Queries>,
     /// Whether its own clusters have told of everything that is there.
     pub(crate) is_whole: bool,
-    /// Whether that, or what other partitions are to tell, is still awaited since the servers began. A proxy that were told of such a
-    /// world would drop what is only not known yet.
+    /// Whether that, or what partitions, peers and datacenters are to tell, is still awaited since the servers began. A proxy that
+    /// were told of such a world would drop what is only not known yet.
     pub(crate) is_partial: bool,
     pub(crate) news: News,
 }
@@ -87,6 +87,12 @@ impl World {
             is_partial: false,
             news: News::default(),
         }
+    }
+
+    /// Whether others may be told of it: its own clusters are known, or have been waited for long enough. What others tell is not
+    /// waited for, or two that have both begun anew would wait for each other.
+    pub(crate) fn knows_itself(&self) -> bool {
+        self.is_whole || !self.is_partial
     }
 
     /// What is left of it for who may read no service and no node: what is of nobody in particular.

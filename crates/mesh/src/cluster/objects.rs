@@ -13,6 +13,7 @@ use super::{Change, Key, Touch};
 use crate::catalog::Catalog;
 use crate::config::accept::Resource;
 use crate::intentions::Intention;
+use crate::peering::Wanted;
 use crate::registration::{Instance, Refused, Scope, cluster_ips, register};
 use crate::tenancy::Tenancy;
 use crate::world::Touched;
@@ -184,6 +185,12 @@ impl Cluster {
             resources.push((api, resource));
         }
         resources
+    }
+
+    /// Names of the peerings that resources ask for.
+    pub(super) fn peers(&self) -> impl Iterator<Item = &str> {
+        let wanted = self.resources.keys().filter(|(kind, _)| Wanted::is_kind(kind));
+        wanted.map(|(_, (_, name))| name.as_str())
     }
 
     /// ClusterIPs of all Services of this name.

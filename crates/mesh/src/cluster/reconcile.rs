@@ -27,16 +27,15 @@ type Asker = oneshot::Sender<Result<(), Refused>>;
 /// Changes that come within this time become one world.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// Publishes a world for every burst of changes in these clusters, until the senders are gone.
+/// Publishes a world for every burst of changes in these clusters, as the reconciler makes it, until the senders are gone.
 pub(crate) async fn reconcile(
     clusters: Vec<Client>,
-    primary: Option<Arc<str>>,
+    mut reconciler: Reconciler,
     peerings: watch::Sender<Vec<Wanted>>,
     mut changes: UnboundedReceiver<cluster::Told>,
     worlds: watch::Sender<Arc<World>>,
     mut keeper: Option<Keeper>,
 ) {
-    let mut reconciler = Reconciler::new(clusters.len(), primary);
     let status: Vec<status::Writer> = clusters.into_iter().map(status::Writer::start).collect();
     while let Some(first) = changes.recv().await {
         tokio::time::sleep(GATHER).await;
@@ -57,10 +56,10 @@ pub(crate) async fn reconcile(
                 "virtual addresses and queries are others at the next start"
             );
         }
-        worlds.send_replace(Arc::new(world));
-        reconciler.answer();
         let wanted = reconciler.wanted_peerings();
         peerings.send_if_modified(|known| std::mem::replace(known, wanted.clone()) != wanted);
+        worlds.send_replace(Arc::new(world));
+        reconciler.answer();
     }
 }
 
@@ -71,6 +70,8 @@ pub(crate) struct Reconciler {
     primary: Option<Arc<str>>,
     /// What other datacenters tell, and what of that is in no world yet.
     abroad: BTreeMap<Arc<str>, Arc<Abroad>>,
+    /// Datacenters that had told of themselves before the servers began anew.
+    awaited: Vec<Arc<str>>,
     /// What other partitions tell, and peers, and whether that is in a world.
     partitions: Partitions,
     peers: Peers,
@@ -85,7 +86,9 @@ pub(crate) struct Reconciler {
     refused: Vec<Problem>,
     /// Whether a custom resource was refused the last time.
     has_refused: bool,
-    /// Whether it has been waited long enough for everything there is.
+    /// Whether everything there is has been heard of once.
+    is_complete: bool,
+    /// Whether that has been waited for long enough.
     has_waited: bool,
 }
 
@@ -96,6 +99,7 @@ impl Reconciler {
             clusters: std::iter::repeat_with(Cluster::default).take(clusters).collect(),
             primary,
             abroad: BTreeMap::new(),
+            awaited: Vec::new(),
             partitions: Partitions::new(),
             peers: Peers::new(),
             has_other_exports: false,
@@ -106,8 +110,14 @@ impl Reconciler {
             accepted: BTreeSet::new(),
             refused: Vec::new(),
             has_refused: false,
+            is_complete: false,
             has_waited: false,
         }
+    }
+
+    /// With datacenters that are to tell of themselves before proxies are told anything.
+    pub(crate) fn awaiting(self, datacenters: Vec<Arc<str>>) -> Self {
+        Self { awaited: datacenters, ..self }
     }
 
     /// One that remembers what this one accepted, and nothing else.
@@ -256,16 +266,17 @@ impl Reconciler {
             (has_instances(world, service), ports)
         };
         let is_whole = self.clusters.iter().all(Cluster::is_whole);
-        let became_whole = is_whole && !before.is_whole;
+        let was_complete = self.is_complete;
+        self.is_complete |= is_whole && self.is_told(&world);
         if entries
             || has_other_exports
-            || became_whole
+            || self.is_complete != was_complete
             || touched.services.iter().any(|s| is_addressed(before, s) != is_addressed(&world, s))
         {
             let addressed = world.addressed();
             let wanted = || addressed.iter().map(String::as_str);
             let vips = Arc::make_mut(&mut world.vips);
-            if is_whole {
+            if self.is_complete {
                 // before, a service that is missing may only not have been heard of yet
                 vips.retain(wanted());
             }
@@ -291,15 +302,18 @@ impl Reconciler {
             }
         }
         world.is_whole = is_whole;
-        world.is_partial = before.is_partial && !self.has_waited && !(is_whole && self.is_told(&world));
+        world.is_partial = before.is_partial && !self.has_waited && !self.is_complete;
         world.news = before.news.and(world.index, touched);
         world
     }
 
-    /// Whether every other partition has told all that it has to.
+    /// Whether every other partition has told all that it has to, and datacenters and peers have told anything: they do not before they
+    /// know all that they have to.
     fn is_told(&self, world: &World) -> bool {
         let mut others = world.config.home.tenancy.others().iter();
         others.all(|name| self.partitions.get(name).is_some_and(|told| told.is_whole))
+            && self.awaited.iter().all(|datacenter| self.abroad.contains_key(datacenter))
+            && self.clusters.first().is_none_or(|first| first.peers().all(|name| self.peers.contains_key(name)))
     }
 
     /// ClusterIPs of all Services of this name, with the clusters that they are in.

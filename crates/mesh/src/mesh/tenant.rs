@@ -12,7 +12,7 @@ use super::EnvoyTamper;
 use crate::abroad::Dial;
 use crate::acl::Acls;
 use crate::ca::{Authority, CaError, Leaf, Validity, self_signed};
-use crate::cluster::{self, Change, Told};
+use crate::cluster::{self, Change, Reconciler, Told};
 use crate::config::{Config, Home};
 use crate::intentions::Intention;
 use crate::kept::Keeper;
@@ -45,6 +45,8 @@ pub(super) struct Plan {
     pub(super) foreign: Authority,
     /// Name of the datacenter whose resources win, if it is not ours.
     pub(super) primary: Option<Arc<str>>,
+    /// Datacenters that are to tell of themselves before proxies are told anything.
+    pub(super) awaited: Vec<Arc<str>>,
     pub(super) dial: Option<Arc<dyn Dial>>,
     /// Where the servers are reached by those of peers, `host:port`.
     pub(super) address: String,
@@ -102,7 +104,8 @@ impl Partition {
             };
             tasks.spawn(cancel.clone().run_until_cancelled_owned(manager.run(wanted)));
         }
-        let reconcile = cluster::reconcile(clusters, plan.primary, peerings, incoming, worlds, keeper);
+        let reconciler = Reconciler::new(clusters.len(), plan.primary).awaiting(plan.awaited);
+        let reconcile = cluster::reconcile(clusters, reconciler, peerings, incoming, worlds, keeper);
         tasks.spawn(cancel.clone().run_until_cancelled_owned(reconcile));
         tasks.spawn(cancel.clone().run_until_cancelled_owned(give_up(changes.clone())));
         tasks.spawn(cancel.run_until_cancelled_owned(renew(changes.clone())));

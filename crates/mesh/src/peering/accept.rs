@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) enum Refusal {
     /// There is no peering of this id, or no more.
     Unknown,
+    /// There may be one of this id: the servers have only just begun.
+    TooEarly,
     /// The secret is another one.
     Secret,
 }
@@ -18,30 +20,42 @@ struct Accepting {
     secret: String,
 }
 
-/// The peerings that were accepted, by their ids.
+/// The peerings that were accepted.
 #[derive(Debug, Default)]
-pub(crate) struct Accepted(Mutex<BTreeMap<String, Accepting>>);
+pub(crate) struct Accepted(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    by_id: BTreeMap<String, Accepting>,
+    is_complete: bool,
+}
 
 impl Accepted {
     /// Lets whoever knows the secret in as the peer of this name.
     pub(super) fn add(&self, id: &str, name: &Arc<str>, secret: &str) {
         let accepting = Accepting { name: name.clone(), secret: secret.to_owned() };
-        self.lock().insert(id.to_owned(), accepting);
+        self.lock().by_id.insert(id.to_owned(), accepting);
+    }
+
+    /// All that there were before the servers began are there again.
+    pub(super) fn complete(&self) {
+        self.lock().is_complete = true;
     }
 
     /// Lets nobody in by this id any more.
     pub(crate) fn remove(&self, id: &str) {
-        self.lock().remove(id);
+        self.lock().by_id.remove(id);
     }
 
     /// The name of the peer that knows this secret.
     pub(crate) fn name(&self, id: &str, secret: &str) -> Result<Arc<str>, Refusal> {
         let all = self.lock();
-        let accepting = all.get(id).ok_or(Refusal::Unknown)?;
+        let missing = if all.is_complete { Refusal::Unknown } else { Refusal::TooEarly };
+        let accepting = all.by_id.get(id).ok_or(missing)?;
         if accepting.secret == secret { Ok(accepting.name.clone()) } else { Err(Refusal::Secret) }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Accepting>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, All> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -56,6 +70,8 @@ mod tests {
         accepted.add("1", &"east".into(), "s3cret");
         assert_eq!(accepted.name("1", "s3cret").as_deref(), Ok("east"));
         assert_eq!(accepted.name("1", "guess"), Err(Refusal::Secret));
+        assert_eq!(accepted.name("2", "s3cret"), Err(Refusal::TooEarly));
+        accepted.complete();
         assert_eq!(accepted.name("2", "s3cret"), Err(Refusal::Unknown));
         accepted.remove("1");
         assert_eq!(accepted.name("1", "s3cret"), Err(Refusal::Unknown));

@@ -95,8 +95,9 @@ impl Dialler {
         let mut worlds = self.worlds.clone();
         let mut brought = None;
         loop {
-            let told = Told::of(&worlds.borrow_and_update().clone(), &self.name, &self.roots);
-            if brought.as_ref() != Some(&told) {
+            let world = worlds.borrow_and_update().clone();
+            let told = Told::of(&world, &self.name, &self.roots);
+            if world.knows_itself() && brought.as_ref() != Some(&told) {
                 let body = serde_json::to_vec(&told)?.into();
                 let sent = self.send(&mut requests, Method::PUT, "", body);
                 tokio::time::timeout(PATIENCE, sent).await.context("bring what is exported")??;

@@ -69,7 +69,11 @@ impl Manager {
     /// Follows what is wanted until that ends.
     pub(crate) async fn run(self, mut wanted: watch::Receiver<Vec<Wanted>>) {
         let mut kept: BTreeMap<(String, String), (Wanted, Kept)> = BTreeMap::new();
+        let mut worlds = self.worlds.clone();
+        let mut is_complete = false;
         loop {
+            // in this order: what is wanted is told before the world that knows it
+            let knows_all = worlds.borrow().knows_itself();
             let now = wanted.borrow_and_update().clone();
             let gone: Vec<_> = kept.keys().filter(|key| !now.iter().any(|w| w.key() == **key)).cloned().collect();
             for key in gone {
@@ -77,7 +81,7 @@ impl Manager {
                     self.end(key.1.as_str().into(), peering).await;
                 }
             }
-            let mut is_missing = false;
+            let (mut is_missing, mut accepts_all) = (false, true);
             for one in now {
                 if kept.get(&one.key()).is_some_and(|(known, _)| known.resource.uid == one.resource.uid) {
                     continue;
@@ -89,9 +93,14 @@ impl Manager {
                     }
                     Err(error) => {
                         is_missing = true;
+                        accepts_all &= one.resource.kind != ACCEPTOR;
                         self.say(&one, Some(format!("{error:#}"))).await;
                     }
                 }
+            }
+            if knows_all && accepts_all && !is_complete {
+                is_complete = true;
+                self.accepted.complete();
             }
             let changed = async {
                 match is_missing {
@@ -100,7 +109,11 @@ impl Manager {
                     false => wanted.changed().await,
                 }
             };
-            if changed.await.is_err() {
+            let ended = tokio::select! {
+                changed = changed => changed.is_err(),
+                known = worlds.wait_for(|world| world.knows_itself()), if !knows_all => known.is_err(),
+            };
+            if ended {
                 return;
             }
         }

@@ -516,19 +516,66 @@ fn a_proxy_is_told_nothing_until_everything_is_known() {
     assert_eq!(known(&desks), ["told", "unregistered"]);
 }
 
-#[test]
-fn everything_is_known_when_all_have_told_or_it_has_been_waited_for() {
+/// Whether something is awaited still, after this change.
+fn is_partial(reconciler: &mut Reconciler, change: Option<Change>) -> bool {
     let mut before = nothing(Names::new("dc1", crate::fixture::TRUST_DOMAIN), Intention::Allow);
     before.is_partial = true;
-    let is_partial = |reconciler: &mut Reconciler, change: Option<Change>| {
-        change.into_iter().for_each(|change| reconciler.apply((0, change)));
-        reconciler.after(&before, |_, _, _, _| {}).is_partial
-    };
-    let tells = |is_whole| Change::Partition("ap1".into(), Arc::new(Partition { is_whole, ..Partition::default() }));
+    change.into_iter().for_each(|change| reconciler.apply((0, change)));
+    reconciler.after(&before, |_, _, _, _| {}).is_partial
+}
+
+/// What the other partition tells.
+fn tells(is_whole: bool) -> Change {
+    Change::Partition("ap1".into(), Arc::new(Partition { is_whole, ..Partition::default() }))
+}
+
+#[test]
+fn everything_is_known_when_all_have_told_or_it_has_been_waited_for() {
     assert!(is_partial(&mut Reconciler::new(CLUSTERS, None), Some(tells(true))), "of the clusters nothing is known");
     let mut reconciler = whole(Reconciler::new(CLUSTERS, None));
     assert!(is_partial(&mut reconciler, None), "the other partition has not told");
     assert!(is_partial(&mut reconciler, Some(tells(false))), "it does not know everything itself");
     assert!(!is_partial(&mut reconciler, Some(tells(true))));
     assert!(!is_partial(&mut Reconciler::new(CLUSTERS, None), Some(Change::Enough)));
+}
+
+#[test]
+fn datacenters_and_peers_are_awaited_as_well() {
+    let told = |mut reconciler: Reconciler| {
+        reconciler.apply((0, tells(true)));
+        whole(reconciler)
+    };
+    let mut reconciler = told(Reconciler::new(CLUSTERS, None).awaiting(vec!["dc2".into()]));
+    assert!(is_partial(&mut reconciler, Some(Change::Abroad("dc3".into(), Box::default()))), "dc2 has not told");
+    assert!(!is_partial(&mut reconciler, Some(Change::Abroad("dc2".into(), Box::default()))));
+    let mut reconciler = told(Reconciler::new(CLUSTERS, None));
+    assert!(is_partial(&mut reconciler, Some(dialling("east"))), "the peer has not told");
+    assert!(!is_partial(&mut reconciler, Some(Change::Peer("east".into(), Some(Box::default())))));
+}
+
+/// A resource that asks for a peering.
+fn dialling(name: &str) -> Change {
+    let object = json!({
+        "apiVersion": "consul.hashicorp.com/v1alpha1", "kind": "PeeringDialer",
+        "metadata": {"name": name, "namespace": "default", "uid": name}, "spec": {},
+    });
+    Step { cluster: 0, plural: "PeeringDialer".to_owned(), object, gone: false }.change().1
+}
+
+#[test]
+fn addresses_of_what_a_peer_exports_are_kept_until_it_has_told() {
+    let mut before = nothing(Names::new("dc1", crate::fixture::TRUST_DOMAIN), Intention::Allow);
+    let id = crate::peering::id("b", "east");
+    // alone, it would get the first one
+    Arc::make_mut(&mut before.vips).assign(["gone", &id]);
+    let address = before.vips.get(&id);
+    let mut reconciler = whole(Reconciler::new(CLUSTERS, None));
+    [tells(true), dialling("east")].into_iter().for_each(|change| reconciler.apply((0, change)));
+    let world = reconciler.after(&before, |_, _, _, _| {});
+    assert_eq!(world.vips.get(&id), address, "the peer has not told");
+    let exported = Exported { protocol: "tcp".to_owned(), has_instances: true, passing: true, identities: vec![] };
+    let told = peer(1, [("b".to_owned(), exported)].into());
+    reconciler.apply((0, Change::Peer("east".into(), Some(Box::new(told)))));
+    let world = reconciler.after(&world, |_, _, _, _| {});
+    assert_eq!((world.vips.get(&id), world.vips.get("gone")), (address, None));
 }

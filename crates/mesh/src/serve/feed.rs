@@ -114,7 +114,8 @@ async fn query(
         Some("tcp") => dns::Transport::Tcp,
         _ => dns::Transport::Udp,
     };
-    match dns::answer(&feed.shared.world(), &caller.rights, &message, transport) {
+    let world = feed.shared.complete_world().await;
+    match dns::answer(&world, &caller.rights, &message, transport) {
         Some(answer) => ([(header::CONTENT_TYPE, "application/dns-message")], answer).into_response(),
         None => (StatusCode::BAD_REQUEST, "not a DNS query").into_response(),
     }

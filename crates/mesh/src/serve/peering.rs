@@ -58,6 +58,9 @@ impl Peering {
         self.accepted.name(id, secret).map_err(|refusal| match refusal {
             Refusal::Unknown => (StatusCode::NOT_FOUND, "there is no such peering"),
             Refusal::Secret => (StatusCode::FORBIDDEN, "this is not the secret of the peering"),
+            Refusal::TooEarly => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the servers do not know their peerings yet; try again")
+            }
         })
     }
 
@@ -82,7 +85,7 @@ async fn tell(
         let world = worlds.borrow_and_update().clone();
         let told = Told::of(&world, &name, &roots);
         let index = told.number();
-        if index != query.index {
+        if world.knows_itself() && index != query.index {
             return Ok(Json(Answer { index, told }).into_response());
         }
         match tokio::time::timeout_at(deadline, worlds.changed()).await {

@@ -8,7 +8,9 @@ use hickory_proto::rr::rdata::opt::ClientSubnet;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rstest::rstest;
 use serde_json::json;
+use tower::ServiceExt;
 
+use super::super::feed;
 use super::*;
 use crate::abroad::{Abroad, Seen};
 use crate::ca::Authority;
@@ -371,15 +373,47 @@ fn who_may_read_nothing_is_told_nothing(#[case] question: &str, #[case] code: Re
     assert_eq!(allowed(Rights::Anonymous { reads: true }), allowed(Rights::All));
 }
 
+/// Servers that have just begun, and who tells them more.
+fn just_begun() -> (tokio::sync::watch::Sender<Arc<World>>, Arc<Shared>) {
+    let partial = World { is_partial: true, ..World::empty(WORLD.names.clone(), Intention::Allow) };
+    let (publish, worlds) = tokio::sync::watch::channel(Arc::new(partial));
+    let authority = Authority::new(WORLD.names.clone()).expect("an authority");
+    (publish, Arc::new(Shared::new(worlds, authority.clone(), authority, None)))
+}
+
+/// A query for the address of `web`.
+fn query() -> Vec<u8> {
+    let mut query = Message::query();
+    let name = Name::from_ascii("web.service.consul.").expect("a name");
+    query.add_query(hickory_proto::op::Query::query(name, RecordType::A));
+    query.to_vec().expect("a query")
+}
+
+fn assert_found(reply: &[u8]) {
+    let reply = Message::from_vec(reply).expect("a message");
+    assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::NoError, 1));
+}
+
+#[tokio::test]
+async fn what_is_not_known_yet_is_not_denied_to_proxies() {
+    let (publish, shared) = just_begun();
+    let request = axum::http::Request::post(crate::feed::DNS_PATH).body(axum::body::Body::from(query()));
+    let mut asked = std::pin::pin!(feed::router(shared).oneshot(request.expect("a request")));
+    for _ in 0..10 {
+        assert!(futures::poll!(asked.as_mut()).is_pending(), "answered before anything is known");
+        tokio::task::yield_now().await;
+    }
+    publish.send_replace(Arc::new(WORLD.clone()));
+    let body = asked.await.expect("an answer").into_body();
+    assert_found(&axum::body::to_bytes(body, usize::MAX).await.expect("a body"));
+}
+
 #[rstest]
 #[case::udp(Transport::Udp)]
 #[case::tcp(Transport::Tcp)]
 #[tokio::test]
 async fn what_is_not_known_yet_is_not_denied(#[case] transport: Transport) {
-    let partial = World { is_partial: true, ..World::empty(WORLD.names.clone(), Intention::Allow) };
-    let (publish, worlds) = tokio::sync::watch::channel(Arc::new(partial));
-    let authority = Authority::new(WORLD.names.clone()).expect("an authority");
-    let shared = Arc::new(Shared::new(worlds, authority.clone(), authority, None));
+    let (publish, shared) = just_begun();
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a socket");
     udp.set_nonblocking(true).expect("a socket");
@@ -388,10 +422,7 @@ async fn what_is_not_known_yet_is_not_denied(#[case] transport: Transport) {
     let (gate, tasks) = (Gate::default(), TaskTracker::new());
     start(udp, tcp, shared, &gate, &tasks).expect("a server");
 
-    let mut query = Message::query();
-    let name = Name::from_ascii("web.service.consul.").expect("a name");
-    query.add_query(hickory_proto::op::Query::query(name, RecordType::A));
-    let query = query.to_vec().expect("a query");
+    let query = query();
     let idle = publish.receiver_count();
     let ask = async {
         match transport {
@@ -423,7 +454,6 @@ async fn what_is_not_known_yet_is_not_denied(#[case] transport: Transport) {
         () = waits => {}
     }
     publish.send_replace(Arc::new(WORLD.clone()));
-    let reply = Message::from_vec(&ask.await).expect("a message");
-    assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::NoError, 1));
+    assert_found(&ask.await);
     gate.stop();
 }

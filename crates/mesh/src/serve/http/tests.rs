@@ -159,7 +159,14 @@ fn changing() -> Router {
     let (publish, worlds) = tokio::sync::watch::channel(Arc::new(world));
     let (changes, incoming) = tokio::sync::mpsc::unbounded_channel();
     let (peerings, _) = tokio::sync::watch::channel(Vec::new());
-    tokio::spawn(crate::cluster::reconcile(Vec::new(), None, peerings, incoming, publish, None));
+    tokio::spawn(crate::cluster::reconcile(
+        Vec::new(),
+        crate::cluster::Reconciler::new(0, None),
+        peerings,
+        incoming,
+        publish,
+        None,
+    ));
     query::router(Arc::new(Shared::new(worlds, authority.clone(), authority, None)), changes)
 }
 
