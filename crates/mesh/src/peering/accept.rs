@@ -1,6 +1,6 @@
 //! The accepting side: which peerings there are, and what the other sides bring.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why somebody is sent away.
@@ -27,6 +27,8 @@ pub(crate) struct Accepted(Mutex<All>);
 #[derive(Debug, Default)]
 struct All {
     by_id: BTreeMap<String, Accepting>,
+    /// Ids of those that have ended since the servers began.
+    ended: BTreeSet<String>,
     is_complete: bool,
 }
 
@@ -44,13 +46,16 @@ impl Accepted {
 
     /// Lets nobody in by this id any more.
     pub(crate) fn remove(&self, id: &str) {
-        self.lock().by_id.remove(id);
+        let mut all = self.lock();
+        all.by_id.remove(id);
+        all.ended.insert(id.to_owned());
     }
 
     /// The name of the peer that knows this secret.
     pub(crate) fn name(&self, id: &str, secret: &str) -> Result<Arc<str>, Refusal> {
         let all = self.lock();
-        let missing = if all.is_complete { Refusal::Unknown } else { Refusal::TooEarly };
+        let is_known = all.is_complete || all.ended.contains(id);
+        let missing = if is_known { Refusal::Unknown } else { Refusal::TooEarly };
         let accepting = all.by_id.get(id).ok_or(missing)?;
         if accepting.secret == secret { Ok(accepting.name.clone()) } else { Err(Refusal::Secret) }
     }
@@ -71,6 +76,9 @@ mod tests {
         assert_eq!(accepted.name("1", "s3cret").as_deref(), Ok("east"));
         assert_eq!(accepted.name("1", "guess"), Err(Refusal::Secret));
         assert_eq!(accepted.name("2", "s3cret"), Err(Refusal::TooEarly));
+        accepted.add("3", &"west".into(), "s3cret");
+        accepted.remove("3");
+        assert_eq!(accepted.name("3", "s3cret"), Err(Refusal::Unknown), "before all are there as well");
         accepted.complete();
         assert_eq!(accepted.name("2", "s3cret"), Err(Refusal::Unknown));
         accepted.remove("1");

@@ -73,7 +73,7 @@ impl Manager {
         let mut is_complete = false;
         loop {
             // in this order: what is wanted is told before the world that knows it
-            let knows_all = worlds.borrow().knows_itself();
+            let knows_all = worlds.borrow().is_whole;
             let now = wanted.borrow_and_update().clone();
             let gone: Vec<_> = kept.keys().filter(|key| !now.iter().any(|w| w.key() == **key)).cloned().collect();
             for key in gone {
@@ -111,7 +111,7 @@ impl Manager {
             };
             let ended = tokio::select! {
                 changed = changed => changed.is_err(),
-                known = worlds.wait_for(|world| world.knows_itself()), if !knows_all => known.is_err(),
+                known = worlds.wait_for(|world| world.is_whole), if !knows_all => known.is_err(),
             };
             if ended {
                 return;
