@@ -90,6 +90,7 @@ mod login;
 mod metrics;
 mod openshift;
 mod original;
+mod patch;
 mod ports;
 mod probes;
 mod proxy_probes;
@@ -106,7 +107,6 @@ mod volumes;
 mod warnings;
 
 pub mod flags;
-pub mod patch;
 pub mod resolv;
 pub mod review;
 pub mod server;

@@ -1,5 +1,6 @@
 //! The webhook from outside: Pods in, Pods and refusals out; reviews over TLS.
 
+mod difference;
 mod injection;
 mod modes;
 mod pods;

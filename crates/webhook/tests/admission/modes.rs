@@ -1,5 +1,6 @@
 //! Each mode of injection as a snapshot: the usual one in full, every other one by what differs from it.
 
+use crate::difference::diff;
 use crate::pods::{namespace, prefixed, with};
 use k8s_openapi::api::core::v1::Pod;
 use rstest::{Context, rstest};
@@ -144,7 +145,7 @@ fn differs(#[context] context: Context, #[case] annotations: &[(&str, &str)], #[
         ..Surroundings::of(namespace)
     };
     let name = context.description.unwrap_or("unnamed");
-    let differences = webhook::patch::diff(&usual(), &admitted(annotations, &settings, &surroundings));
+    let differences = diff(&usual(), &admitted(annotations, &settings, &surroundings));
     insta::assert_yaml_snapshot!(name, differences);
 }
 
@@ -153,7 +154,7 @@ fn access_logs_in_a_file() {
     let logs = AccessLogs { enabled: true, sink: "file".to_owned(), path: "/var/log/envoy/access.log".to_owned() };
     let mut surroundings = Surroundings::of(namespace(&[]));
     Arc::make_mut(&mut surroundings.proxy_defaults).access_logs = logs;
-    let differences = webhook::patch::diff(&usual(), &admitted(&[], &Settings::default(), &surroundings));
+    let differences = diff(&usual(), &admitted(&[], &Settings::default(), &surroundings));
     insta::assert_yaml_snapshot!(differences);
 }
 
