@@ -34,7 +34,7 @@ struct All {
 
 impl Accepted {
     /// Lets whoever knows the secret in as the peer of this name.
-    pub(super) fn add(&self, id: &str, name: &Arc<str>, secret: &str) {
+    pub(crate) fn add(&self, id: &str, name: &Arc<str>, secret: &str) {
         let accepting = Accepting { name: name.clone(), secret: secret.to_owned() };
         self.lock().by_id.insert(id.to_owned(), accepting);
     }

@@ -121,3 +121,38 @@ async fn end(
     peering.send(name, None);
     Ok(StatusCode::OK.into_response())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ca::Authority;
+    use crate::intentions::Intention;
+    use crate::world::World;
+    use axum::body::Body;
+    use axum::http::Request;
+    use rstest::rstest;
+    use tower::ServiceExt;
+
+    #[rstest]
+    #[case::just_begun("1", false, true, StatusCode::NOT_MODIFIED)]
+    #[case::others_are_awaited("1", true, true, StatusCode::OK)]
+    #[case::it_has_been_waited("1", false, false, StatusCode::OK)]
+    #[case::perhaps_not_read_yet("2", true, true, StatusCode::SERVICE_UNAVAILABLE)]
+    #[tokio::test]
+    async fn what_is_not_known_yet_is_not_told(
+        #[case] id: &str,
+        #[case] is_whole: bool,
+        #[case] is_partial: bool,
+        #[case] expected: StatusCode,
+    ) {
+        let world = World { is_whole, is_partial, ..crate::fixture::world(&["web"], Intention::Allow, &[]) };
+        let authority = Authority::new(world.names.clone()).expect("an authority");
+        let (_publish, worlds) = tokio::sync::watch::channel(Arc::new(world));
+        let (accepted, (changes, _)) = (Arc::new(Accepted::default()), mpsc::unbounded_channel());
+        accepted.add("1", &"east".into(), "s3cret");
+        let router = router(Arc::new(Shared::new(worlds, authority.clone(), authority, None)), accepted, changes);
+        let request = Request::get(format!("{PATH}{id}?wait=0")).header(SECRET, "s3cret").body(Body::empty());
+        let answer = router.oneshot(request.expect("a request")).await.expect("an answer");
+        assert_eq!(answer.status(), expected);
+    }
+}
