@@ -24,7 +24,7 @@ impl World {
         let name = self.instance(name)?.workload;
         let deadline = Instant::now() + bed.timing().ready;
         loop {
-            self.await_one(&name, deadline).await?;
+            self.await_workload(&name).await?;
             if !self.is_disturbed(&name) {
                 break;
             }

@@ -71,23 +71,23 @@ impl World {
         let bed = self.bed().await?;
         let awaited = |n: &&String| !self.submitted.contains(n) && !self.disturbed.contains(*n);
         let names: Vec<String> = self.workloads.keys().filter(awaited).cloned().collect();
-        let deadline = Instant::now() + bed.timing().ready;
         for name in names {
-            self.await_one(&name, deadline).await?;
+            self.await_workload(&name).await?;
         }
         bed.converge().await
     }
 
-    /// Waits until one workload is ready.
+    /// Waits until one workload is ready. As a Deployment's `progressDeadlineSeconds`, the time for it begins anew with each
+    /// further Pod that is ready: a hundred take longer than one.
     pub(crate) async fn await_workload(&mut self, name: &str) -> Result<()> {
         let bed = self.bed().await?;
-        self.await_one(name, Instant::now() + bed.timing().ready).await
-    }
-
-    pub(super) async fn await_one(&mut self, name: &str, deadline: Instant) -> Result<()> {
-        let bed = self.bed_now()?;
         let start = Instant::now();
+        let (mut deadline, mut most) = (start + bed.timing().ready, 0);
         while !self.is_ready(name)? {
+            let ready = self.ready_pods(name)?;
+            if ready > most {
+                (deadline, most) = (Instant::now() + bed.timing().ready, ready);
+            }
             if Instant::now() >= deadline {
                 let waited = start.elapsed().as_secs_f64();
                 bail!("waited {waited:.1} s for {name} to be ready; seen last: {}", self.diagnose(name).await);
@@ -109,6 +109,13 @@ impl World {
         Ok(())
     }
 
+    /// How many Pods of a workload are ready and stay.
+    fn ready_pods(&self, name: &str) -> Result<usize> {
+        let Some(workload) = self.find(name) else { return Ok(0) };
+        let pods = self.bed_now()?.at(workload.at()).pods().of(&workload.namespace, &workload.name);
+        Ok(pods.iter().filter(|pod| !is_going(pod) && has_condition(pod, "Ready")).count())
+    }
+
     /// Whether all Pods that a workload should have are there and ready, and no other is.
     pub(crate) fn is_ready(&self, name: &str) -> Result<bool> {
         let Some(workload) = self.find(name) else { return Ok(false) };
@@ -118,7 +125,7 @@ impl World {
         }
         let wanted = expected(workload);
         let staying = pods.iter().filter(|p| !is_going(p)).count();
-        Ok(staying == wanted && pods.iter().filter(|p| !is_going(p)).all(|p| has_condition(p, "Ready")))
+        Ok(staying == wanted && self.ready_pods(name)? == wanted)
     }
 
     /// Waits until the application containers of a workload's Pods have started.
