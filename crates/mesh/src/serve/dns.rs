@@ -8,6 +8,7 @@
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use rand::seq::SliceRandom;
@@ -27,8 +28,7 @@ pub(crate) use fit::Transport;
 /// Length of a message's header.
 const HEADER: usize = 12;
 
-/// Serves both transports while the gate is open. A name that is asked for before everything is known, as after a restart, is
-/// answered once it is: clients keep what they were told of names that do not exist.
+/// Serves both transports while the gate is open.
 pub(crate) fn start(
     udp: UdpSocket,
     tcp: TcpListener,
@@ -47,15 +47,14 @@ pub(crate) fn start(
                 continue;
             }
             let query = &buffer[..length];
-            if !state.world().is_partial {
-                let reply = state.answer_dns(&state.world(), query, Transport::Udp);
-                send(&socket, reply, peer).await;
+            if let Some(world) = state.world_to_answer(query).now_or_never() {
+                send(&socket, state.answer_dns(&world, query, Transport::Udp), peer).await;
                 continue;
             }
             // those that wait are not to hold up the others
             let (query, socket, state, open) = (query.to_owned(), socket.clone(), state.clone(), open.clone());
             answers.spawn(stopped.clone().run_until_cancelled_owned(async move {
-                let world = state.complete_world().await;
+                let world = state.world_to_answer(&query).await;
                 if open.is_open() {
                     send(&socket, state.answer_dns(&world, &query, Transport::Udp), peer).await;
                 }
@@ -69,7 +68,7 @@ pub(crate) fn start(
                 let length = stream.read_u16().await?;
                 let mut query = vec![0; usize::from(length)];
                 stream.read_exact(&mut query).await?;
-                let world = shared.complete_world().await;
+                let world = shared.world_to_answer(&query).await;
                 let Some(reply) = shared.answer_dns(&world, &query, Transport::Tcp) else { break };
                 let length = u16::try_from(reply.len()).map_err(std::io::Error::other)?;
                 stream.write_all(&[&length.to_be_bytes(), reply.as_slice()].concat()).await?;
@@ -87,6 +86,17 @@ async fn send(socket: &tokio::net::UdpSocket, reply: Option<Vec<u8>>, peer: Sock
 }
 
 impl Shared {
+    /// The world to answer a query from. A name of ours that is asked for before everything is known, as after a restart, is
+    /// answered once it is: clients keep what they were told of names that do not exist.
+    pub(crate) async fn world_to_answer(&self, query: &[u8]) -> Arc<World> {
+        let world = self.world();
+        let is_ours = || {
+            let query = Message::from_vec(query);
+            query.is_ok_and(|query| query.queries.iter().any(|question| find::is_ours(question.name())))
+        };
+        if world.is_partial && is_ours() { self.complete_world().await } else { world }
+    }
+
     /// The answer to somebody without a token; `None` where there is none.
     fn answer_dns(&self, world: &World, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
         answer(world, &self.rights(None).ok()?, query, transport)

@@ -114,7 +114,7 @@ async fn query(
         Some("tcp") => dns::Transport::Tcp,
         _ => dns::Transport::Udp,
     };
-    let world = feed.shared.complete_world().await;
+    let world = feed.shared.world_to_answer(&message).await;
     match dns::answer(&world, &caller.rights, &message, transport) {
         Some(answer) => ([(header::CONTENT_TYPE, "application/dns-message")], answer).into_response(),
         None => (StatusCode::BAD_REQUEST, "not a DNS query").into_response(),

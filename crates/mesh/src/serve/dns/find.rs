@@ -17,6 +17,8 @@ use crate::world::World;
 
 /// The domain of all names.
 pub(super) const DOMAIN: &str = "consul";
+/// The domain of names that are made of addresses.
+const REVERSE: &str = "arpa";
 /// What the service of a proxy adds to the name of its service.
 const PROXY_SUFFIX: &str = "-sidecar-proxy";
 /// Seconds for which answers may be kept.
@@ -54,10 +56,16 @@ impl Found {
     }
 }
 
+/// Whether anything here can answer for a name. For others somebody else must be asked, whatever is known.
+pub(super) fn is_ours(name: &Name) -> bool {
+    let is = |last: &[u8]| [DOMAIN, REVERSE].iter().any(|domain| last.eq_ignore_ascii_case(domain.as_bytes()));
+    name.iter().next_back().is_some_and(is)
+}
+
 /// The records of `name`, in the order of the catalogue. `serial` is that of the domain.
 pub(super) fn find(world: &World, name: &Name, kind: RecordType, serial: u32) -> Found {
     let labels: Vec<String> = name.iter().map(|label| String::from_utf8_lossy(label).to_lowercase()).collect();
-    if labels.last().is_some_and(|label| label == "arpa") {
+    if labels.last().is_some_and(|label| label == REVERSE) {
         return reverse(world, name, kind);
     }
     let Some((_, labels)) = labels.split_last().filter(|(last, _)| *last == DOMAIN) else {

@@ -381,10 +381,10 @@ fn just_begun() -> (tokio::sync::watch::Sender<Arc<World>>, Arc<Shared>) {
     (publish, Arc::new(Shared::new(worlds, authority.clone(), authority, None)))
 }
 
-/// A query for the address of `web`.
-fn query() -> Vec<u8> {
+/// A query for an address.
+fn query(name: &str) -> Vec<u8> {
     let mut query = Message::query();
-    let name = Name::from_ascii("web.service.consul.").expect("a name");
+    let name = Name::from_ascii(name).expect("a name");
     query.add_query(hickory_proto::op::Query::query(name, RecordType::A));
     query.to_vec().expect("a query")
 }
@@ -394,10 +394,25 @@ fn assert_found(reply: &[u8]) {
     assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::NoError, 1));
 }
 
+/// Resolvers try a name with all that they add to names before they try it as it is.
+#[rstest]
+#[case::a_service("web.service.consul.", true)]
+#[case::in_capitals("web.service.CONSUL.", true)]
+#[case::an_address("1.0.0.127.in-addr.arpa.", true)]
+#[case::with_a_search_domain("web.service.consul.default.svc.cluster.local.", false)]
+#[case::the_root(".", false)]
+#[tokio::test]
+async fn who_must_be_asked_instead_is_said_at_once(#[case] name: &str, #[case] waits: bool) {
+    let (_publish, shared) = just_begun();
+    let world = shared.world_to_answer(&query(name)).now_or_never();
+    assert_eq!(world.is_none(), waits);
+}
+
 #[tokio::test]
 async fn what_is_not_known_yet_is_not_denied_to_proxies() {
     let (publish, shared) = just_begun();
-    let request = axum::http::Request::post(crate::feed::DNS_PATH).body(axum::body::Body::from(query()));
+    let request =
+        axum::http::Request::post(crate::feed::DNS_PATH).body(axum::body::Body::from(query("web.service.consul.")));
     let mut asked = std::pin::pin!(feed::router(shared).oneshot(request.expect("a request")));
     for _ in 0..10 {
         assert!(futures::poll!(asked.as_mut()).is_pending(), "answered before anything is known");
@@ -422,7 +437,7 @@ async fn what_is_not_known_yet_is_not_denied(#[case] transport: Transport) {
     let (gate, tasks) = (Gate::default(), TaskTracker::new());
     start(udp, tcp, shared, &gate, &tasks).expect("a server");
 
-    let query = query();
+    let query = query("web.service.consul.");
     let idle = publish.receiver_count();
     let ask = async {
         match transport {
