@@ -200,6 +200,26 @@ Feature: Names lead into the mesh
       | rust     |
       | musl     |
 
+  # The proxy goes on as it was told last, and so does the DNS beside it. To a failure a resolver has the cluster's DNS, which denies
+  # names of Consul.
+  @DN-14 @beyond @sim @kind
+  Scenario Outline: While the control plane is away, names of Consul that were asked for before are resolved still
+    Given the workload "caller" with:
+      | resolver | <resolver> |
+    When "caller" requests "http://sample-app.virtual.consul"
+    Then it is answered
+    When the control plane is stopped
+    And "caller" requests "http://sample-app.virtual.consul" 5 times
+    Then no request failed
+    And every answer came from "sample-app"
+    When "caller" looks up "nobody.service.consul"
+    Then the lookup yields no such name
+
+    Examples:
+      | resolver |
+      | glibc    |
+      | rust     |
+
   @DN-15 @beyond @sim @kind
   Scenario Outline: The sidecar answers names for its own pod only
     When "outsider" sends "A? sample-app.virtual.consul" over <protocol> to "pod(static-client):8600"

@@ -1,10 +1,11 @@
 //! The DNS proxy on the loopback: raw messages to the control plane and back.
 //!
 //! Where Consul's own proxy reads 512 bytes and is silent when the servers do not answer, this one takes messages of any
-//! length and says that it failed: then a resolver asks its next server at once, and not when its patience is over.
+//! length and answers as it did last while they are away. Where it has no answer it says so: then a resolver asks its next server at
+//! once, and not when its patience is over.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
@@ -14,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
 use crate::control::Control;
+use crate::stale::Stale;
 
 /// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(5);
@@ -31,7 +33,8 @@ pub(crate) async fn start(address: SocketAddr, control: Control) -> std::io::Res
 }
 
 fn serve(udp: UdpSocket, tcp: TcpListener, control: Control) {
-    tokio::spawn(serve_udp(Arc::new(udp), control.clone()));
+    let servers = Servers { control, stale: Arc::default() };
+    tokio::spawn(serve_udp(Arc::new(udp), servers.clone()));
     tokio::spawn(async move {
         loop {
             let Ok((stream, _)) = tcp.accept().await else {
@@ -39,19 +42,19 @@ fn serve(udp: UdpSocket, tcp: TcpListener, control: Control) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
-            tokio::spawn(serve_tcp(stream, control.clone()));
+            tokio::spawn(serve_tcp(stream, servers.clone()));
         }
     });
 }
 
-async fn serve_udp(socket: Arc<UdpSocket>, control: Control) {
+async fn serve_udp(socket: Arc<UdpSocket>, servers: Servers) {
     let mut buffer = vec![0; 65_535];
     loop {
         // an error is an ICMP answer to something that was sent before
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
-        let (query, socket, control) = (buffer[..length].to_vec(), socket.clone(), control.clone());
+        let (query, socket, servers) = (buffer[..length].to_vec(), socket.clone(), servers.clone());
         tokio::spawn(async move {
-            if let Some(reply) = answer(&control, query, "udp").await {
+            if let Some(reply) = servers.answer(query, "udp").await {
                 // a client that is gone does not want it any more
                 let _ = socket.send_to(&reply, peer).await;
             }
@@ -60,14 +63,14 @@ async fn serve_udp(socket: Arc<UdpSocket>, control: Control) {
 }
 
 /// Queries that come before the answer to an earlier one are asked beside it; each is answered when its answer is there.
-async fn serve_tcp(stream: TcpStream, control: Control) {
+async fn serve_tcp(stream: TcpStream, servers: Servers) {
     let (mut reader, mut writer) = stream.into_split();
     let (sender, mut answers) = mpsc::channel::<Vec<u8>>(WAITING);
     let asking = async move {
         while let Ok(Ok(query)) = tokio::time::timeout(IDLE, read(&mut reader)).await {
-            let (sender, control) = (sender.clone(), control.clone());
+            let (sender, servers) = (sender.clone(), servers.clone());
             tokio::spawn(async move {
-                if let Some(reply) = answer(&control, query, "tcp").await {
+                if let Some(reply) = servers.answer(query, "tcp").await {
                     // the connection may have ended
                     let _ = sender.send(reply).await;
                 }
@@ -91,19 +94,27 @@ async fn read(reader: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
     Ok(query)
 }
 
-/// What the control plane says to a query, or that it says nothing.
-async fn answer(control: &Control, query: Vec<u8>, protocol: &str) -> Option<Vec<u8>> {
-    let asked = tokio::time::timeout(PATIENCE, control.dns(query.clone(), protocol)).await;
-    match asked {
-        Ok(Ok(reply)) => Some(reply.to_vec()),
-        Ok(Err(error)) => {
-            tracing::debug!("no answer to a DNS query: {error:#}");
-            failure(&query)
+/// Who answers queries, and what they answered.
+#[derive(Clone)]
+struct Servers {
+    control: Control,
+    stale: Arc<Mutex<Stale>>,
+}
+
+impl Servers {
+    /// What they say to a query, what they said to it last, or that they say nothing.
+    async fn answer(&self, query: Vec<u8>, protocol: &str) -> Option<Vec<u8>> {
+        let asked = tokio::time::timeout(PATIENCE, self.control.dns(query.clone(), protocol)).await;
+        let mut stale = self.stale.lock().unwrap_or_else(PoisonError::into_inner);
+        match asked {
+            Ok(Ok(reply)) => {
+                stale.keep(&query, protocol, &reply);
+                return Some(reply.to_vec());
+            }
+            Ok(Err(error)) => tracing::debug!("no answer to a DNS query: {error:#}"),
+            Err(_) => tracing::debug!("no answer to a DNS query within {PATIENCE:?}"),
         }
-        Err(_) => {
-            tracing::debug!("no answer to a DNS query within {PATIENCE:?}");
-            failure(&query)
-        }
+        stale.answer(&query, protocol).or_else(|| failure(&query))
     }
 }
 
@@ -118,6 +129,8 @@ fn failure(query: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use axum::Router;
     use axum::body::Bytes;
     use axum::http::StatusCode;
@@ -131,11 +144,11 @@ mod tests {
 
     use super::*;
 
-    /// A control plane that answers by the first label: `large`, `broken`, `never`, and `slow` once `fast` was asked.
+    /// A control plane that answers by the first label: `large`, `broken`, `never`, `once`, and `slow` once `fast` was asked.
     async fn control_plane() -> Control {
-        let fast = Arc::new(Notify::new());
+        let (fast, was_asked) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
         let handler = move |body: Bytes| {
-            let fast = fast.clone();
+            let (fast, was_asked) = (fast.clone(), was_asked.clone());
             async move {
                 let query = Message::from_vec(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
                 let name = query.queries[0].name().clone();
@@ -143,6 +156,7 @@ mod tests {
                 match &*name.iter().next().map(String::from_utf8_lossy).unwrap_or_default() {
                     "broken" => return Err(StatusCode::INTERNAL_SERVER_ERROR),
                     "never" => std::future::pending().await,
+                    "once" if was_asked.swap(true, Ordering::Relaxed) => return Err(StatusCode::SERVICE_UNAVAILABLE),
                     "slow" => fast.notified().await,
                     "fast" => fast.notify_one(),
                     _ => {}
@@ -231,6 +245,17 @@ mod tests {
         let query = query("web.consul.", 0);
         let reply = over_udp(address, &query.to_vec().expect("a query")).await;
         assert_eq!((reply.metadata.response_code, reply.queries), (ResponseCode::ServFail, query.queries));
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_once_is_answered_while_the_servers_are_away() {
+        let address = proxy(control_plane().await).await;
+        let mut query = query("once.consul.", 0);
+        let first = over_udp(address, &query.to_vec().expect("a query")).await;
+        query.metadata.id = query.metadata.id.wrapping_add(1);
+        let again = over_udp(address, &query.to_vec().expect("a query")).await;
+        assert_eq!((again.metadata.id, &again.answers), (query.metadata.id, &first.answers));
+        assert_eq!(first.answers.len(), 1);
     }
 
     #[tokio::test]

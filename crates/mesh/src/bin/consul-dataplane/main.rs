@@ -20,6 +20,7 @@ mod lifecycle;
 mod rejected;
 mod settings;
 mod source;
+mod stale;
 mod state;
 mod xds;
 
