@@ -56,6 +56,9 @@ pub struct Patience {
     pub hint_every: Duration,
     /// How often to ask a server that cannot hold an answer back.
     pub poll: Duration,
+    /// How long what is registered has to stay so, where the server says when it does not: of a Pod that two Kubernetes services
+    /// select, one is registered before the other.
+    pub stand: Duration,
 }
 
 impl Default for Patience {
@@ -66,6 +69,7 @@ impl Default for Patience {
             first_hint: Duration::from_secs(2),
             hint_every: Duration::from_secs(10),
             poll: Duration::from_secs(1),
+            stand: Duration::from_millis(50),
         }
     }
 }
@@ -206,8 +210,8 @@ fn named_as_the_account(pod: &Pod, services: &[Service]) -> Result<(), Registrat
     }
 }
 
-/// Waits for the registration and returns the proxy's part of it, at the moment it appears where the server can hold an
-/// answer back until there is news.
+/// Waits for the registration and returns the proxy's part of it: where the server can hold an answer back until there is news,
+/// as soon as it has stood for [`Patience::stand`].
 ///
 /// # Errors
 /// [`RegistrationError`] when patience has run out, or when what is registered is not what the Pod may be.
@@ -217,11 +221,14 @@ pub fn wait(catalog: &Catalog<'_>, pod: &Pod, patience: &Patience) -> Result<Ser
     let mut hint_at = patience.first_hint;
     let mut retry = FIRST_RETRY;
     let mut index = None;
+    let mut complete_since: Option<Instant> = None;
     loop {
         let asked = Instant::now();
         let waited = started.elapsed();
-        let until_hint = hint_at.saturating_sub(waited).max(NEWS_INTERVAL);
-        let news_for = until_hint.min(patience.total.saturating_sub(waited));
+        let until_hint = hint_at.saturating_sub(waited);
+        let until_it_stands = complete_since.map(|since| patience.stand.saturating_sub(since.elapsed()));
+        let news_for = until_it_stands.unwrap_or(until_hint).max(NEWS_INTERVAL);
+        let news_for = news_for.min(patience.total.saturating_sub(waited));
         let (standing, pause) = match catalog.services(&pod.node, &filter, index, news_for) {
             Ok(snapshot) => {
                 retry = FIRST_RETRY;
@@ -231,7 +238,13 @@ pub fn wait(catalog: &Catalog<'_>, pod: &Pod, patience: &Patience) -> Result<Ser
                 index = snapshot.index.filter(|new| *new > 0 && index.is_none_or(|old| *new >= old));
                 if let Some(proxy) = awaited(pod, &snapshot.services) {
                     named_as_the_account(pod, &snapshot.services)?;
-                    return Ok(proxy.clone());
+                    let since = *complete_since.get_or_insert_with(Instant::now);
+                    let is_over = started.elapsed() >= patience.total;
+                    if index.is_none() || since.elapsed() >= patience.stand || is_over {
+                        return Ok(proxy.clone());
+                    }
+                } else {
+                    complete_since = None;
                 }
                 let pause = if news || waited_for_news { NEWS_INTERVAL } else { patience.poll };
                 (Standing::Services(snapshot.services), pause)

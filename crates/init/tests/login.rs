@@ -68,8 +68,8 @@ fn a_token_is_fetched_used_given_back_and_never_told() {
         .expect("runs");
     let log = log_of(&output);
     assert!(output.status.success(), "{log}");
-    let asked = ["/v1/acl/login", "/v1/catalog/node-services/node-0-virtual", "/v1/acl/logout"];
-    assert_eq!(paths(&consul), asked);
+    let registration = "/v1/catalog/node-services/node-0-virtual";
+    assert_eq!(paths(&consul), ["/v1/acl/login", registration, registration, "/v1/acl/logout"]);
     assert_eq!(consul.requests()[0], "/v1/acl/login?ns=default&partition=east");
     assert!(consul.requests()[1].contains("ns=shop"), "{:?}", consul.requests());
     let acls = consul.acls();

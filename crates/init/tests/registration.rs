@@ -62,11 +62,32 @@ fn returns_the_proxy_once_it_is_registered(#[case] blocking: bool) {
 
     let requests = consul.requests();
     if blocking {
-        assert_eq!(requests.len(), 2, "one answer held back is enough: {requests:?}");
+        assert_eq!(
+            requests.len(),
+            3,
+            "one answer held back until it is registered, one while that stands: {requests:?}"
+        );
         assert!(requests[1].contains("index=7&wait="), "{requests:?}");
     } else {
         assert!(requests.iter().all(|target| !target.contains("index=")), "{requests:?}");
     }
+}
+
+#[test]
+fn a_service_that_comes_after_the_first_is_not_missed() {
+    let consul = Consul::start(REGISTERED, true);
+    let servers = servers(&consul, &["127.0.0.1"]);
+    let patience = Patience { stand: DEADLINE, ..patience(Duration::from_secs(1)) };
+    let registrar = std::thread::spawn({
+        let consul = consul.clone();
+        move || {
+            consul.until(|requests| requests.len() == 2);
+            consul.set(TWO_SERVICES);
+        }
+    });
+    let error = wait(&Catalog::new(&servers), &pod(), &patience).expect_err("two services");
+    registrar.join().expect("registered");
+    assert!(error.to_string().contains("found: 4"), "{error}");
 }
 
 #[test]
