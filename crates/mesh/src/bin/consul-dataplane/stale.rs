@@ -1,7 +1,7 @@
 //! What the control plane said last to each DNS query, for when it says nothing (as RFC 8767 has resolvers do).
 //!
-//! Envoy goes on with what it was told last; names that lead to it have to resolve for as long. A resolver that were told of the
-//! failure would ask the cluster's DNS, which denies the names of the mesh for good.
+//! Envoy goes on with what it was told last; names that lead to it have to resolve for as long. A resolver that is told of the
+//! failure asks the cluster's DNS, which denies the names of the mesh for good.
 
 use std::num::NonZeroUsize;
 
