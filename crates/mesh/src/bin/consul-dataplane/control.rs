@@ -21,6 +21,11 @@ const HOLD: Duration = Duration::from_secs(60);
 /// How long an answer may take beyond that.
 const MARGIN: Duration = Duration::from_secs(10);
 
+/// The server is there and does not want to answer this proxy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Denied(String);
+
 /// A client of one server; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Control {
@@ -86,11 +91,13 @@ impl Control {
         Ok(())
     }
 
-    /// The answer to a DNS message.
+    /// The answer to a DNS message; [`Denied`] where the server has none for this proxy.
     pub(crate) async fn dns(&self, message: Vec<u8>, protocol: &str) -> anyhow::Result<Bytes> {
         let path = format!("{DNS_PATH}?protocol={protocol}{}", self.partition);
         let (status, body) = self.send(Method::POST, &path, message.into()).await?;
-        ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
+        let text = String::from_utf8_lossy(&body);
+        ensure!(!status.is_client_error(), Denied(format!("{status}: {text}")));
+        ensure!(status.is_success(), "{status}: {text}");
         Ok(body)
     }
 

@@ -14,7 +14,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
-use crate::control::Control;
+use crate::control::{Control, Denied};
 use crate::stale::Stale;
 
 /// How long a connection may be idle.
@@ -102,7 +102,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// What they say to a query, what they said to it last, or that they say nothing.
+    /// What they say to a query, what they said to it last while they are away, or that they say nothing.
     async fn answer(&self, query: Vec<u8>, protocol: &str) -> Option<Vec<u8>> {
         let asked = tokio::time::timeout(PATIENCE, self.control.dns(query.clone(), protocol)).await;
         let mut stale = self.stale.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +111,12 @@ impl Servers {
                 stale.keep(&query, protocol, &reply);
                 return Some(reply.to_vec());
             }
-            Ok(Err(error)) => tracing::debug!("no answer to a DNS query: {error:#}"),
+            Ok(Err(error)) => {
+                tracing::debug!("no answer to a DNS query: {error:#}");
+                if error.is::<Denied>() {
+                    return failure(&query);
+                }
+            }
             Err(_) => tracing::debug!("no answer to a DNS query within {PATIENCE:?}"),
         }
         stale.answer(&query, protocol).or_else(|| failure(&query))
@@ -144,7 +149,8 @@ mod tests {
 
     use super::*;
 
-    /// A control plane that answers by the first label: `large`, `broken`, `never`, `once`, and `slow` once `fast` was asked.
+    /// A control plane that answers by the first label: `large`, `broken`, `never`, `slow` once `fast` was asked, and once only:
+    /// `away` and `denied`.
     async fn control_plane() -> Control {
         let (fast, was_asked) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
         let handler = move |body: Bytes| {
@@ -156,7 +162,8 @@ mod tests {
                 match &*name.iter().next().map(String::from_utf8_lossy).unwrap_or_default() {
                     "broken" => return Err(StatusCode::INTERNAL_SERVER_ERROR),
                     "never" => std::future::pending().await,
-                    "once" if was_asked.swap(true, Ordering::Relaxed) => return Err(StatusCode::SERVICE_UNAVAILABLE),
+                    "away" if was_asked.swap(true, Ordering::Relaxed) => return Err(StatusCode::SERVICE_UNAVAILABLE),
+                    "denied" if was_asked.swap(true, Ordering::Relaxed) => return Err(StatusCode::FORBIDDEN),
                     "slow" => fast.notified().await,
                     "fast" => fast.notify_one(),
                     _ => {}
@@ -247,15 +254,19 @@ mod tests {
         assert_eq!((reply.metadata.response_code, reply.queries), (ResponseCode::ServFail, query.queries));
     }
 
+    #[rstest]
+    #[case::the_servers_are_away("away.consul.", ResponseCode::NoError, 1)]
+    #[case::the_servers_do_not_want_to_tell("denied.consul.", ResponseCode::ServFail, 0)]
     #[tokio::test]
-    async fn what_was_answered_once_is_answered_while_the_servers_are_away() {
+    async fn what_was_answered_once(#[case] name: &str, #[case] code: ResponseCode, #[case] answers: usize) {
         let address = proxy(control_plane().await).await;
-        let mut query = query("once.consul.", 0);
+        let mut query = query(name, 0);
         let first = over_udp(address, &query.to_vec().expect("a query")).await;
+        assert_eq!(first.answers.len(), 1);
         query.metadata.id = query.metadata.id.wrapping_add(1);
         let again = over_udp(address, &query.to_vec().expect("a query")).await;
-        assert_eq!((again.metadata.id, &again.answers), (query.metadata.id, &first.answers));
-        assert_eq!(first.answers.len(), 1);
+        assert_eq!((again.metadata.id, again.metadata.response_code), (query.metadata.id, code));
+        assert_eq!(again.answers, first.answers[..answers]);
     }
 
     #[tokio::test]
