@@ -20,6 +20,16 @@ pub(crate) const POD: &str = "10.9.0.1";
 pub(crate) const NEIGHBOUR: &str = "10.9.0.2";
 pub(crate) const APP_UID: u32 = 1000;
 
+/// Calls again when a signal has cut the call short: of a socket with a time-out, the kernel does not go on by itself (signal(7)).
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 pub(crate) fn list(entries: &[&str]) -> Vec<String> {
     entries.iter().map(ToString::to_string).collect()
 }
