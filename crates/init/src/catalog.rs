@@ -105,7 +105,9 @@ impl<'a> Catalog<'a> {
         query.extend_from_slice(self.scope);
         let mut longer = Duration::ZERO;
         if let Some(index) = after {
-            query.extend([("index", index.to_string()), ("wait", format!("{}ms", wait.as_millis()))]);
+            // no shorter than was asked for: to Consul, nothing means five minutes
+            let milliseconds = wait.as_micros().div_ceil(1000).max(1);
+            query.extend([("index", index.to_string()), ("wait", format!("{milliseconds}ms"))]);
             // a server spreads the end of the wait by up to a sixteenth
             longer = wait + wait / 16;
         }

@@ -243,9 +243,11 @@ pub fn wait(catalog: &Catalog<'_>, pod: &Pod, patience: &Patience) -> Result<Ser
                     if index.is_none() || since.elapsed() >= patience.stand || is_over {
                         return Ok(proxy.clone());
                     }
-                } else {
-                    complete_since = None;
+                    // nothing is missing that there is to tell of
+                    std::thread::sleep(NEWS_INTERVAL.saturating_sub(asked.elapsed()));
+                    continue;
                 }
+                complete_since = None;
                 let pause = if news || waited_for_news { NEWS_INTERVAL } else { patience.poll };
                 (Standing::Services(snapshot.services), pause)
             }
