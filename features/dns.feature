@@ -200,8 +200,8 @@ Feature: Names lead into the mesh
       | rust     |
       | musl     |
 
-  # The proxy goes on as it was told last, and so does the DNS beside it. To a failure a resolver has the cluster's DNS, which denies
-  # names of Consul.
+  # The proxy goes on as it was told last, and so does the DNS beside it. After a failure a resolver would ask the cluster's DNS, which
+  # denies names of Consul.
   @DN-14 @beyond @sim @kind
   Scenario Outline: While the control plane is away, names of Consul that were asked for before are resolved still
     Given the workload "caller" with:

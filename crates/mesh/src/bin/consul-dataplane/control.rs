@@ -95,9 +95,9 @@ impl Control {
     pub(crate) async fn dns(&self, message: Vec<u8>, protocol: &str) -> anyhow::Result<Bytes> {
         let path = format!("{DNS_PATH}?protocol={protocol}{}", self.partition);
         let (status, body) = self.send(Method::POST, &path, message.into()).await?;
-        let text = String::from_utf8_lossy(&body);
-        ensure!(!status.is_client_error(), Denied(format!("{status}: {text}")));
-        ensure!(status.is_success(), "{status}: {text}");
+        let said = || format!("{status}: {}", String::from_utf8_lossy(&body));
+        ensure!(!status.is_client_error(), Denied(said()));
+        ensure!(status.is_success(), said());
         Ok(body)
     }
 
